@@ -1,0 +1,19 @@
+"""How long does a task take in a chain of 50, one execution at a time?"""
+
+from __future__ import annotations
+
+from benchmarks.harness.engine import Execute, with_runner
+from benchmarks.harness.question import Metric, Question, Sample, Setting
+from benchmarks.harness.sizes import CHAIN, repeat
+from benchmarks.harness.workflows import chain
+
+REPEATS = 10
+QUESTION = Question((Metric("step", "50-task chain", "ms/task", False, 0.6, 0.6),))
+
+
+def sample(setting: Setting) -> Sample:
+    return with_runner(setting, chain(CHAIN, setting.bodies), measure)
+
+
+async def measure(execute: Execute) -> Sample:
+    return {"step": 1e3 * await repeat(REPEATS, execute) / CHAIN}

@@ -1,0 +1,61 @@
+"""The machine: what a figure depends on, measured and read at the time of the run."""
+
+from __future__ import annotations
+
+import os
+import platform
+import statistics
+import time
+from datetime import datetime, timezone
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from benchmarks.harness.folders import file_system, fresh
+
+
+def describe(parent: Path) -> dict[str, str]:
+    """Facts by name, in the order in which they are to be shown; ``parent`` is where databases are made."""
+    import apsw
+
+    facts = {
+        "date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+        "CPU": f"{_cpu_model()}, {len(os.sched_getaffinity(0))} cores",
+        "load average before": f"{os.getloadavg()[0]:.2f}",
+        "disk": f"{file_system(parent)}, fdatasync of 4 KiB {fdatasync_ms(parent):.3f} ms (median)",
+        "system": f"{platform.system()} {platform.release()}",
+        "Python": f"{platform.python_implementation()} {platform.python_version()}, asyncio's own loop",
+        "SQLite": f"{apsw.sqlite_lib_version()} (apsw {version('apsw')}), WAL, synchronous=FULL",
+        "cloacina": _version("cloacina") or "from the source tree",
+    }
+    dbos = _version("dbos")
+    return {**facts, "DBOS": dbos} if dbos else facts
+
+
+def fdatasync_ms(parent: Path, times: int = 300) -> float:
+    """The median of appending 4 KiB to a file and making it durable, in milliseconds."""
+    durations: list[float] = []
+    with fresh(parent) as folder:
+        descriptor = os.open(Path(folder) / "probe", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        try:
+            for _ in range(times):
+                begin = time.perf_counter()
+                os.write(descriptor, bytes(4096))
+                os.fdatasync(descriptor)
+                durations.append(1e3 * (time.perf_counter() - begin))
+        finally:
+            os.close(descriptor)
+    return statistics.median(durations)
+
+
+def _cpu_model() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

@@ -1,0 +1,76 @@
+"""The work: how much of it, and the document that each execution carries. The same for every subject."""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+EXECUTIONS = 2_000
+"""One-task executions submitted at once."""
+
+CHAIN = 50
+"""Tasks of the chain whose tasks are timed one by one."""
+
+CHAINS, LINKS = 100, 10
+"""Chains that run side by side, and tasks in each."""
+
+BRANCHES = 2_000
+"""Tasks of the fan-out, all of which the fan-in depends on."""
+
+CALLS = 500
+"""Executions one after the other on an idle engine."""
+
+HISTORY = 100_000
+"""Finished executions stored before the measurement."""
+
+WAITING = 100_000
+"""Executions stored without an owner."""
+
+CRASH_EXECUTIONS, CRASH_LINKS, CRASH_SECONDS = 200, 5, 0.050
+"""Executions, tasks in each, and seconds that each task takes, of the run that is killed half way through."""
+
+IDLE_SECONDS = 20.0
+"""How long an idle engine is watched."""
+
+INPUT: dict[str, Any] = {
+    "count": 0,
+    "order": 471_100,
+    "customer": "Ada Lovelace",
+    "street": "12 St James's Square",
+    "city": "London",
+    "items": ["engine", "card", "wheel"],
+    "total": 123.45,
+    "note": "deliver to the back door, after nine",
+}
+"""About 200 bytes as JSON. Every task reads ``count`` and writes it back plus one."""
+
+
+async def repeat(times: int, work: Callable[[], Awaitable[object]]) -> float:
+    """Do ``work`` so many times, one after the other; return the median duration in seconds."""
+    durations: list[float] = []
+    for _ in range(times):
+        begin = time.perf_counter()
+        await work()
+        durations.append(time.perf_counter() - begin)
+    return statistics.median(durations)
+
+
+async def at_once(times: int, work: Callable[[], Awaitable[object]]) -> float:
+    """Do ``work`` so many times at once; return the duration of it all in seconds."""
+    begin = time.perf_counter()
+    await asyncio.gather(*(work() for _ in range(times)))
+    return time.perf_counter() - begin
+
+
+async def one_by_one(times: int, work: Callable[[], Awaitable[object]]) -> dict[str, float]:
+    """Do ``work`` so many times, one after the other; return percentiles of the duration in milliseconds."""
+    durations: list[float] = []
+    for _ in range(times):
+        begin = time.perf_counter()
+        await work()
+        durations.append(1e3 * (time.perf_counter() - begin))
+    cuts = statistics.quantiles(durations, n=100, method="inclusive")
+    return {"p50": cuts[49], "p95": cuts[94], "p99": cuts[98]}

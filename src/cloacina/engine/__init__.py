@@ -1,0 +1,1 @@
+"""The durable engine: commits, drives executions, runs bodies, holds leases, recovers the dead."""

@@ -1,0 +1,152 @@
+"""The committer: one group in flight, everything else gathers for the next one.
+
+A group is what its runner wants to write at the moment the last one was finished. Its number is the fence:
+the store takes number n only from the runner that wrote n - 1 and is still alive. Content and number stay
+together: a group whose fate is unknown is sent again as it was. One that the store refuses for good is cut
+in half until the item that it cannot take stands alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from cloacina.engine.store_thread import StoreThread
+from cloacina.errors import StoreRefused, StoreUnavailable
+from cloacina.store.port import WriteStore
+from cloacina.store.rows import ClaimRequest, Group, Item, StoredExecution
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What wants to be written now."""
+
+    items: tuple[Item, ...]
+    claim: ClaimRequest | None = None
+
+
+@dataclass(slots=True)
+class Written:
+    """What became of a batch: the last number used, refused items by position, executions claimed."""
+
+    number: int
+    refused: dict[int, StoreRefused] = field(default_factory=dict[int, StoreRefused])
+    claimed: list[StoredExecution] = field(default_factory=list[StoredExecution])
+
+
+class Source(Protocol):
+    """Whose writes the committer commits."""
+
+    def gather(self) -> Batch | None:
+        """Everything to write now, or None."""
+        ...
+
+    def committed(self, batch: Batch, written: Written) -> None:
+        """The batch is durable, but for what was refused."""
+        ...
+
+    def lost(self, error: BaseException) -> None:
+        """Nothing more can be written: the runner is dead or the database is unusable."""
+        ...
+
+
+class Committer:
+    """Commits for one runner: see the module's text."""
+
+    def __init__(self, runner: str, source: Source, thread: StoreThread[WriteStore]) -> None:
+        self._runner = runner
+        self._source = source
+        self._thread = thread
+        self._number = 0
+        self._busy = False
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self.closed = False
+
+    def poke(self) -> None:
+        """There is something to write: gather after all that is due on the loop now."""
+        if not self._busy and not self.closed:
+            self._busy = True
+            self._idle.clear()
+            asyncio.get_running_loop().call_soon(self._flush)
+
+    async def drain(self) -> None:
+        """Wait until nothing is in flight and nothing wants to be written."""
+        while not self._idle.is_set():
+            await self._idle.wait()
+
+    def close(self) -> None:
+        """Commit nothing any more; a group in flight is forgotten."""
+        self.closed = True
+        self._rest()
+
+    def _flush(self) -> None:
+        batch = None if self.closed else self._source.gather()
+        if batch is None:
+            self._rest()
+            return
+
+        def done(written: Written | None, error: BaseException | None) -> None:
+            self._settle(batch, written, error)
+
+        runner, number = self._runner, self._number
+        self._thread.call(_write_job(runner, number, batch), done)
+
+    def _settle(self, batch: Batch, written: Written | None, error: BaseException | None) -> None:
+        if self.closed:
+            return
+        if written is None:
+            self.close()
+            self._source.lost(error or RuntimeError("no outcome"))
+            return
+        self._number = written.number
+        self._source.committed(batch, written)
+        asyncio.get_running_loop().call_soon(self._flush)
+
+    def _rest(self) -> None:
+        self._busy = False
+        self._idle.set()
+
+
+def _write_job(runner: str, number: int, batch: Batch) -> Callable[[WriteStore], Written]:
+    """The job that writes a batch; run again by its thread, it goes on where it was."""
+    written = Written(number)
+    parts: list[tuple[int, int]] = [(0, len(batch.items))]
+    unknown = False
+
+    def write(store: WriteStore) -> Written:
+        nonlocal unknown
+        while parts:
+            low, high = parts[-1]
+            claim = batch.claim if len(parts) == 1 else None
+            group = Group(runner, written.number + 1, batch.items[low:high], claim)
+            try:
+                claimed = store.commit(group)
+            except StoreUnavailable:
+                unknown = True
+                raise
+            except StoreRefused as error:
+                if unknown:
+                    store.commit(Group(runner, written.number + 1, ()))
+                    written.number, unknown = written.number + 1, False
+                parts.pop()
+                _halve(parts, low, high, error, written)
+            else:
+                parts.pop()
+                unknown = False
+                written.number += 1
+                written.claimed += claimed
+        return written
+
+    return write
+
+
+def _halve(parts: list[tuple[int, int]], low: int, high: int, error: StoreRefused, written: Written) -> None:
+    if high - low <= 1:
+        written.refused[low] = error
+        return
+    middle = (low + high) // 2
+    parts.append((middle, high))
+    parts.append((low, middle))

@@ -1,0 +1,406 @@
+"""The driver of one execution: it turns what happened into one item of a group, and what was committed into
+running bodies.
+
+A driver's life is a circle. Things happen to it (`ended`, `due`, `stop`); they are noted and it asks to be
+heard. When the committer gathers, `digest` lets the execution's state decide what follows, the dispatcher
+may `grant` slots to what became ready, and `seal` hands out the finished item. Nothing of it takes effect
+before `committed`: only then bodies start, timers run, and those who wait are told.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from typing import Protocol, cast
+
+from cloacina.clock import Clock, Randomness, Timer
+from cloacina.engine.draft import Draft, poisoned
+from cloacina.engine.executors.attempt import Attempt, Ending, describe
+from cloacina.engine.records import past_of
+from cloacina.errors import ContextError, StoreRefused
+from cloacina.logic.execution import Consequences, ExecutionState, Ruling
+from cloacina.model.context import Context
+from cloacina.model.result import ErrorInfo
+from cloacina.model.status import AttemptState, ExecutionStatus, Reason, TaskState
+from cloacina.model.values import JSON, Limits, encode
+from cloacina.model.workflow import Workflow
+from cloacina.store.rows import Item, NewExecution, StoredExecution
+
+
+class Host(Protocol):
+    """What a driver needs of the runner that owns it."""
+
+    runner: str
+    clock: Clock
+    randomness: Randomness
+    limits: Limits
+    crash_cap: int
+
+    def hear(self, driver: Driver) -> None:
+        """Let the driver digest with the next group."""
+        ...
+
+    def offer(self, driver: Driver, index: int) -> None:
+        """Queue a ready task for a slot."""
+        ...
+
+    def release(self, attempt: Attempt) -> None:
+        """An attempt has ended; its slot is free."""
+        ...
+
+    def refuse_grant(self, driver: Driver, index: int) -> None:
+        """A granted slot is not used."""
+        ...
+
+    def launch(self, attempt: Attempt) -> None:
+        """Start a body whose start is committed."""
+        ...
+
+    def cut(self, attempt: Attempt) -> None:
+        """Tell a body to stop whose result is refused from now on."""
+        ...
+
+    def task_ended(self, driver: Driver, index: int, state: TaskState, error: ErrorInfo | None) -> None:
+        """A task has ended for good, committed."""
+        ...
+
+    def gone(self, driver: Driver) -> None:
+        """The driver has nothing more to do: its execution ended, was parked, or was stored away."""
+        ...
+
+
+class Driver:
+    """See the module's text."""
+
+    __slots__ = (
+        "_cause",
+        "_deadline",
+        "_endings",
+        "_fresh",
+        "_host",
+        "_lingering",
+        "_overdue",
+        "_timers",
+        "_waits",
+        "counted",
+        "draft",
+        "heard",
+        "held",
+        "id",
+        "new",
+        "over",
+        "priority",
+        "ready",
+        "refusals",
+        "running",
+        "state",
+        "workflow",
+    )
+
+    def __init__(self, host: Host, workflow: Workflow, row: StoredExecution, input: dict[str, JSON]) -> None:
+        self._host = host
+        self.workflow = workflow
+        self.id = row.id
+        self.priority = row.priority
+        self.state = ExecutionState(workflow, input, host.limits)
+        self.draft = Draft(row, host.runner, workflow.dag)
+        self.new: NewExecution | None = None
+        """The row to insert, until it is stored."""
+        self.ready: set[int] = set()
+        self.running: dict[int, Attempt] = {}
+        self.heard = False
+        """True while it waits to be digested."""
+        self.held = False
+        """True while its refused item is being looked into: it decides nothing."""
+        self.over = False
+        """True once it has given up its execution: what its bodies still report is refused."""
+        self.refusals = 0
+        """How many of its items in a row the store refused."""
+        self.counted = False
+        """True while it counts in the runner's window."""
+        self._fresh: list[Attempt] = []
+        self._endings: list[tuple[Attempt, Ending]] = []
+        self._cause: Reason | None = None
+        self._timers: dict[int, Timer] = {}
+        self._deadline: Timer | None = None
+        self._waits: list[int] = []
+        self._lingering: set[int] = set()
+        self._overdue: set[int] = set()
+
+    @property
+    def status(self) -> ExecutionStatus:
+        """Where the execution stands, or will once the item in flight is committed."""
+        return self.draft.row.status
+
+    @property
+    def active(self) -> bool:
+        """True if it has something to run, or a body that does not just wait for another execution."""
+        return bool(self.ready) or any(not attempt.yielded for attempt in self.running.values())
+
+    @property
+    def wake_at(self) -> int | None:
+        """When something is due, in microseconds, if it only waits."""
+        deadline = self._deadline_at()
+        moments = [*self.state.due.values(), *(() if deadline is None else (deadline,))]
+        return min(moments, default=None)
+
+    def wants(self, index: int) -> bool:
+        """True if task ``index`` may still start."""
+        return index in self.ready and self._cause is None and not self.held
+
+    def works(self) -> list[asyncio.Task[None]]:
+        """The tasks of its ``async`` bodies."""
+        return [attempt.work for attempt in self.running.values() if attempt.work is not None]
+
+    # What happens to it.
+
+    def create(self, new: NewExecution) -> None:
+        """It is a new execution, to be stored with its first item."""
+        self.new = new
+        self._host.hear(self)
+
+    def restore(self, stored: StoredExecution) -> None:
+        """It was stored before: take over what its attempts came to."""
+        now = self._host.clock.now()
+        self.draft.load(stored, self.state.dag)
+        self._follow(self.state.restore(past_of(stored)), now)
+        self._waits = list(self.state.due)
+        self._set_timers(now)
+        self._host.hear(self)
+
+    def ended(self, attempt: Attempt, ending: Ending) -> None:
+        """The body of one of its attempts ended."""
+        if self.running.get(attempt.index) is attempt:
+            self._host.release(attempt)
+            if not self.over:
+                self._endings.append((attempt, ending))
+                self._host.hear(self)
+
+    def stop(self, cause: Reason) -> None:
+        """Cancel the execution, or end it because it ran out of time."""
+        if self._cause is None and not self.over:
+            self._cause = cause
+            self._host.hear(self)
+
+    def due(self, index: int) -> None:
+        """A task's retry is due."""
+        self._timers.pop(index, None)
+        if index in self._lingering:
+            self._overdue.add(index)
+        elif self.state.standing.states[index] is TaskState.WAITING:
+            self._make_ready(index)
+
+    # What follows, gathered into one item.
+
+    def digest(self, now: int) -> int:
+        """Decide what follows from all that happened; return how many rows that writes so far."""
+        self.heard = False
+        if self.over or self.held or self.draft.gives_up:
+            return 0
+        if self.new is not None and self.draft.item.new is None:
+            self.draft.create(self.new)
+            self._follow(self.state.begin(), now)
+        endings, self._endings = self._endings, []
+        for attempt, ending in endings:
+            self._settle(attempt, ending, now)
+        if self._cause is not None and self.state.live:
+            self._close(self._cause, now)
+        return self.draft.item.rows
+
+    def grant(self, index: int, now: int) -> None:
+        """Use a slot for a ready task, or fail the task if its view cannot be built."""
+        self.ready.discard(index)
+        state = self.state
+        try:
+            view = state.view(index)
+        except ContextError as error:
+            self._host.refuse_grant(self, index)
+            self._fail_unstarted(Ruling(index, TaskState.FAILED, Reason.CONTEXT, error), None, now)
+            return
+        suspect = state.suspect(index)
+        number = state.start(index)
+        attempt = Attempt(self.id, self.workflow.name, state.dag.tasks[index], index, number, now, suspect)
+        attempt.context = Context.over(view, self._host.limits)
+        attempt.done = self.ended
+        self.running[index] = attempt
+        self._fresh.append(attempt)
+        self.draft.start(attempt)
+
+    def seal(self, now: int) -> Item | None:
+        """The item with everything that was decided, or None if nothing was."""
+        if self.held or self.over:
+            return None
+        if not self.state.live and not self.draft.gives_up:
+            self._finish(now)
+        return self.draft.hand_out()
+
+    # What is durable now.
+
+    def committed(self, now: int) -> None:
+        """The item is durable: start bodies, set timers, tell who waits."""
+        self.new, self.refusals = None, 0
+        gone = self.draft.gives_up
+        told = self.draft.clear()
+        fresh, self._fresh = self._fresh, []
+        if gone:
+            self.drop()
+        elif self._cause is None:
+            for attempt in fresh:
+                self._host.launch(attempt)
+        if not gone:
+            self._set_timers(now)
+        for index, state, error in told:
+            self._host.task_ended(self, index, state, error)
+        if gone:
+            self._host.gone(self)
+
+    def refused(self, error: StoreRefused, stored: StoredExecution) -> None:
+        """The item was refused for good: go back to what is stored, and fail what had ended."""
+        self.held = False
+        ended = {end.task for end in self.draft.item.ends}
+        fresh, self._fresh = self._fresh, []
+        for attempt in fresh:
+            self._host.release(attempt)
+            self.running.pop(attempt.index, None)
+        self.ready.clear()
+        self.state = ExecutionState(self.workflow, self.state.input, self._host.limits)
+        self.restore(stored)
+        for row in stored.attempts:
+            if row.state is AttemptState.RUNNING and row.task in ended:
+                index = self.state.dag.index[row.task]
+                task = self.state.dag.tasks[index]
+                started = row.started or stored.created
+                lost = Attempt(
+                    self.id, self.workflow.name, task, index, row.attempt, started, bool(row.suspect)
+                )
+                self.running[index] = lost
+                self._endings.append((lost, Ending(AttemptState.FAILED, error=error)))
+
+    def park(self, why: str) -> None:
+        """Set the execution aside with a reason that its reader can see."""
+        self.held = False
+        self.draft.park(why, self._host.clock.now())
+        self.ready.clear()
+        self._host.hear(self)
+
+    def drop(self) -> None:
+        """Let go of everything: bodies are told to stop, and what they report is refused."""
+        self.over = True
+        for attempt in list(self.running.values()):
+            self._host.cut(attempt)
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+        self.ready.clear()
+
+    def _settle(self, attempt: Attempt, ending: Ending, now: int) -> None:
+        index, state = attempt.index, self.state
+        if self.running.get(index) is not attempt:
+            return
+        del self.running[index]
+        found = Consequences([], [])
+        if ending.state is AttemptState.COMPLETED:
+            patch = ending.patch or {}
+            self.draft.end(attempt, ending.state, now, delta=encode(cast("JSON", patch)))
+            state.end(index, TaskState.COMPLETED, found, patch)
+            self._follow(found, now)
+            return
+        wait = state.fail(index, ending.error, self._host.randomness.random())
+        retry_at = None if wait is None else now + round(wait * 1e6)
+        info = None if ending.error is None else describe(ending.error)
+        self.draft.end(attempt, ending.state, now, retry_at=retry_at, error=info)
+        if retry_at is None:
+            state.end(index, TaskState.FAILED, found)
+            self._follow(found, now)
+            return
+        state.wait(index, retry_at)
+        self._waits.append(index)
+        if ending.state is AttemptState.TIMED_OUT and not attempt.task_object.is_async:
+            self._wait_for_thread(attempt)
+
+    def _follow(self, found: Consequences, now: int) -> None:
+        for ruling in found.rulings:
+            self.draft.rule(ruling, self.state.attempts[ruling.index], now)
+        for index in found.ready:
+            if self.state.suspected.get(index, 0) >= self._host.crash_cap:
+                error = poisoned(self.state, index)
+                self._fail_unstarted(Ruling(index, TaskState.FAILED, Reason.POISONED), error, now)
+            else:
+                self._make_ready(index)
+
+    def _fail_unstarted(self, ruling: Ruling, error: ErrorInfo | None, now: int) -> None:
+        self.draft.rule(ruling, self.state.attempts[ruling.index], now, error)
+        found = Consequences([], [])
+        self.state.end(ruling.index, ruling.state, found)
+        self._follow(found, now)
+
+    def _make_ready(self, index: int) -> None:
+        self.ready.add(index)
+        self._host.offer(self, index)
+
+    def _close(self, cause: Reason, now: int) -> None:
+        for ruling in self.state.close(cause):
+            attempt = self.running.get(ruling.index)
+            if attempt is None:
+                self.draft.rule(ruling, self.state.attempts[ruling.index], now)
+            else:
+                self.draft.end(attempt, AttemptState.CANCELLED, now, reason=cause)
+        self.ready.clear()
+
+    def _finish(self, now: int) -> None:
+        status, error = self._verdict()
+        try:
+            result = encode(self.state.result())
+        except ContextError as refused:
+            result = self.draft.row.input
+            if status is ExecutionStatus.COMPLETED:
+                status, error = ExecutionStatus.FAILED, f"the result's context cannot be built: {refused}"
+        self.draft.finish(status, result, error, now)
+
+    def _verdict(self) -> tuple[ExecutionStatus, str | None]:
+        if self._cause is Reason.CANCELLED and self.state.cut_short:
+            return ExecutionStatus.CANCELLED, None
+        if self._cause is not None and self.state.cut_short:
+            timeout = self.workflow.timeout
+            return (
+                ExecutionStatus.FAILED,
+                f"the execution ran longer than its workflow's timeout of {timeout}s",
+            )
+        ended = self.state.outcome()
+        return ended.status, self.draft.why_failed(ended.unpassed)
+
+    def _wait_for_thread(self, attempt: Attempt) -> None:
+        """The body still runs on its thread: hold the retry back until it ends, unless they may overlap."""
+        index = attempt.index
+
+        def left() -> None:
+            self._lingering.discard(index)
+            if index in self._overdue:
+                self._overdue.discard(index)
+                self.due(index)
+
+        if not attempt.task_object.overlap:
+            self._lingering.add(index)
+            attempt.left = left
+
+    def _set_timers(self, now: int) -> None:
+        clock = self._host.clock
+        waits, self._waits = self._waits, []
+        for index in waits:
+            due = self.state.due.get(index)
+            if due is not None and index not in self._timers:
+                delay = max(0.0, (due - now) / 1e6)
+                self._timers[index] = clock.call_later(delay, partial(self.due, index))
+        deadline = self._deadline_at() if self._deadline is None else None
+        if deadline is not None:
+            delay = max(0.0, (deadline - now) / 1e6)
+            self._deadline = clock.call_later(delay, partial(self.stop, Reason.EXECUTION_TIMEOUT))
+
+    def _deadline_at(self) -> int | None:
+        started = self.draft.row.started
+        if self.workflow.timeout is None or started is None:
+            return None
+        return started + round(self.workflow.timeout * 1e6)

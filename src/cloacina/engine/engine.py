@@ -1,0 +1,238 @@
+"""The engine behind a runner: it opens the database, lives one life after the other, and closes it.
+
+A life (`Incarnation`) has an id and a lease. When it is declared dead, or gives up its lease because the
+event loop was blocked, the engine starts a new one; those who wait for executions in this process notice
+nothing. What cannot be mended by a new life, such as a damaged file, breaks the engine: everybody who waits
+is told, and every later call raises the same error.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Callable, Sequence
+
+from cloacina.clock import Clock, Randomness, SystemClock, system_randomness
+from cloacina.engine.executors.callbacks import Callbacks
+from cloacina.engine.hub import Hub
+from cloacina.engine.incarnation import Incarnation, Means
+from cloacina.engine.intake import Answer, Intake
+from cloacina.engine.liveness.lease import FileLease, Lease, MemoryLease, Observer
+from cloacina.engine.liveness.recovery import Recovery
+from cloacina.engine.records import result_of
+from cloacina.engine.registry import Registry
+from cloacina.engine.service import Service
+from cloacina.engine.storage import Storage
+from cloacina.errors import Fenced, RunnerClosed, StoreError
+from cloacina.model.status import Reason, RunnerState
+from cloacina.model.values import Limits
+from cloacina.model.workflow import Workflow
+from cloacina.observe.logs import get_logger
+from cloacina.settings import Settings
+from cloacina.store.rows import RunnerRow, StoredExecution
+
+log = get_logger("engine")
+
+
+class Engine:
+    """See the module's text. Made, started and stopped on one event loop."""
+
+    means: Means
+    life: Incarnation
+    intake: Intake
+
+    def __init__(
+        self, url: str, settings: Settings, clock: Clock | None = None, randomness: Randomness | None = None
+    ) -> None:
+        self.url = url
+        self.settings = settings
+        self.clock: Clock = clock or SystemClock()
+        self._randomness: Randomness = randomness or system_randomness()
+        self.registry = Registry()
+        self.hub = Hub()
+        self._callbacks = Callbacks(settings.callback_timeout)
+        self._recovery: Recovery | None = None
+        self._sweep: Service | None = None
+        self._rebirth: asyncio.Task[None] | None = None
+        self._registered: set[str] = set()
+        self._broken: BaseException | None = None
+        self.open = False
+
+    async def start(self, workflows: Sequence[Workflow]) -> None:
+        """Open the database, begin a life, recover the dead, register ``workflows``, claim what waits."""
+        for workflow in workflows:
+            self.registry.add(workflow)
+        self._storage = Storage(self.url)
+        await self._storage.open(self._randomness)
+        try:
+            await self._open(self._storage)
+        except BaseException:
+            await self._storage.close()
+            raise
+        self.open = True
+
+    async def stop(self, grace: float) -> None:
+        """Start nothing more, let bodies finish for ``grace`` seconds, give back what is owned, close."""
+        if not self.open:
+            return
+        self.open = False
+        if self._rebirth is not None:
+            await asyncio.wait({self._rebirth})
+        if self._sweep is not None:
+            await self._sweep.stop()
+        if self._broken is None:
+            await self.life.stop(grace)
+            try:
+                await self._end_life(self.life, Reason.SHUTDOWN)
+            except StoreError as error:
+                log.error("the runner could not be stored as stopped; others will find it dead: %s", error)
+        await self._callbacks.finish()
+        await self._storage.close()
+        self.hub.fail(
+            RunnerClosed("the runner was shut down before the execution ended; it goes on with the next")
+        )
+
+    def check(self) -> None:
+        """Raise `RunnerClosed`, or the error that broke the engine, if it cannot take work."""
+        if self._broken is not None:
+            raise self._broken
+        if not self.open:
+            raise RunnerClosed("the runner is not running: use it inside `async with Runner(...)`")
+
+    async def register(self, workflow: Workflow) -> None:
+        """Have a workflow, in memory and in the store, before anything of it is stored."""
+        self.registry.add(workflow)
+        if workflow.name not in self._registered:
+            await self._register([self.registry.get(workflow.name)])
+            self.life.look_for_work()
+
+    async def tell_stored(self, ids: Sequence[str]) -> None:
+        """Tell those who wait for executions that ended without a driver of this process."""
+        ended = await self.means.reader.run(lambda store: store.ended(ids))
+        for execution in ended:
+            stored = await self.stored(execution)
+            if stored is not None:
+                self.tell(stored)
+
+    def tell(self, stored: StoredExecution) -> None:
+        """Tell those who wait for one execution that it has ended as stored."""
+        self.hub.tell(stored.id, lambda: result_of(stored, self.task_ids(stored.workflow, stored.version)))
+
+    async def stored(self, execution: str) -> StoredExecution | None:
+        """An execution as the store has it now."""
+        return await self.means.reader.run(lambda store: store.execution(execution))
+
+    def task_ids(self, workflow: str, version: str) -> tuple[str, ...]:
+        """The ids of a workflow's tasks in canonical order; empty if this runner has another version or none."""
+        known = self.registry.find(workflow)
+        return known.dag.ids if known is not None and known.version == version else ()
+
+    async def _open(self, storage: Storage) -> None:
+        limits = Limits(self.settings.max_value_bytes, self.settings.max_context_bytes)
+        self.means = Means(
+            self.settings,
+            self.clock,
+            self._randomness,
+            limits,
+            storage.writer,
+            storage.reader,
+            self.registry,
+            self.hub,
+            self._callbacks,
+        )
+        self.intake = Intake(
+            storage.writer, storage.reader, self.settings.max_pending, lambda: self.life.look_for_work()
+        )
+        if storage.folder is not None:
+            observer = Observer(storage.folder, self.clock)
+            self._recovery = Recovery(storage, observer, self.clock, self._look_around)
+            self._sweep = Service("recovery", self._recovery.tick, self.settings.poll_interval, self.clock)
+        await self._begin_life()
+        if self._recovery is not None:
+            await self._recovery.start()
+        await self._register(self.registry.all())
+        self.life.look_for_work()
+        self.life.expect_sleepers()
+        if self._sweep is not None:
+            self._sweep.start()
+
+    async def _begin_life(self) -> None:
+        self.life = Incarnation(self.means, self._lease, self._lost)
+        self.life.lease.hold()
+        row = RunnerRow(
+            self.life.runner, socket.gethostname(), os.getpid(), self.clock.now(), RunnerState.ALIVE, 0
+        )
+        if self._recovery is not None:
+            self._recovery.me = row.id
+        await self.means.writer.run(lambda store: store.register_runner(row))
+
+    async def _end_life(self, life: Incarnation, reason: Reason) -> None:
+        now = self.clock.now()
+        try:
+            await self.means.writer.run(lambda store: store.recover(life.runner, reason, now))
+        finally:
+            life.lease.release()
+
+    def _lease(self, runner: str) -> Lease:
+        if self._storage.folder is None:
+            return MemoryLease()
+        return FileLease(self._storage.folder, runner, self.settings, self.clock, self._lease_lost)
+
+    async def _register(self, workflows: Sequence[Workflow]) -> None:
+        rows = [(workflow.name, workflow.version, workflow.dag.to_json()) for workflow in workflows]
+        runner, now = self.life.runner, self.clock.now()
+        if rows:
+            await self.means.writer.run(lambda store: store.register_versions(runner, rows, now))
+            self._registered |= {workflow.name for workflow in workflows}
+
+    async def _look_around(self) -> None:
+        """Another process wrote, or a runner died: there may be work, and executions may have ended."""
+        self.life.look_for_work()
+        self.life.expect_sleepers()
+        elsewhere = [id for id in self.hub.awaited() if id not in self.life.drivers]
+        if elsewhere:
+            await self.tell_stored(elsewhere)
+
+    def _lease_lost(self, why: str) -> None:
+        self._lost(Fenced(f"the runner gave up its lease: {why}"))
+
+    def _lost(self, error: BaseException) -> None:
+        if self._rebirth is not None or not self.open:
+            return
+        if isinstance(error, Fenced):
+            self._rebirth = asyncio.get_running_loop().create_task(self._live_again(error))
+        else:
+            self._break(error)
+
+    async def _live_again(self, why: Fenced) -> None:
+        old = self.life
+        log.error("runner %s lost what it owned and starts again under a new id: %s", old.runner, why)
+        homeless = old.unacknowledged()
+        old.abandon()
+        try:
+            await self._end_life(old, Reason.LOST_LEASE)
+            await self._begin_life()
+            await self._register(self.registry.all())
+        except StoreError as error:
+            self._break(error)
+            return
+        finally:
+            self._rebirth = None
+        for new, stored in homeless.values():
+            self.intake.put(new._replace(owner=None, started=None), _answer(stored))
+        self.life.look_for_work()
+        self.life.expect_sleepers()
+
+    def _break(self, error: BaseException) -> None:
+        log.critical("the engine stops: %s", error)
+        self._broken = error
+        for _, stored in self.life.unacknowledged().values():
+            stored(error)
+        self.life.abandon()
+        self.life.lease.release()
+        self.hub.fail(error)
+
+
+def _answer(stored: Callable[[BaseException | None], None]) -> Answer:
+    return lambda holder, error: stored(error)

@@ -1,0 +1,1 @@
+"""Where attempts run: who runs next, the running of a body, and what is called after it."""

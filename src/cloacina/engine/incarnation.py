@@ -1,0 +1,411 @@
+"""One life of a runner: from its registration under a new id to its end.
+
+It owns executions: it drives them, gathers what they want to write, and claims more as there is room. It
+ends by `stop` (everything is given back), or because it was declared dead or gave up its lease: then what
+it still has in memory is worthless, its bodies are told to stop, and the engine begins a new life.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import cast
+
+from cloacina.clock import Clock, Randomness, Timer
+from cloacina.engine.committer import Batch, Committer, Written
+from cloacina.engine.driver import Driver
+from cloacina.engine.executors.attempt import Attempt
+from cloacina.engine.executors.callbacks import CallbackInfo, Callbacks
+from cloacina.engine.executors.dispatcher import Dispatcher
+from cloacina.engine.executors.local import LocalExecutor
+from cloacina.engine.hub import Hub
+from cloacina.engine.liveness.lease import Lease
+from cloacina.engine.records import result_of
+from cloacina.engine.registry import Registry
+from cloacina.engine.store_thread import StoreThread
+from cloacina.errors import StoreError, StoreRefused
+from cloacina.model.context import Context
+from cloacina.model.ids import new_id
+from cloacina.model.result import ErrorInfo
+from cloacina.model.status import AttemptState, ExecutionStatus, TaskState
+from cloacina.model.values import JSON, Limits, decode
+from cloacina.model.workflow import Workflow
+from cloacina.observe.logs import get_logger
+from cloacina.settings import Settings
+from cloacina.store.port import ReadStore, WriteStore
+from cloacina.store.rows import ClaimRequest, NewExecution, StoredExecution
+
+log = get_logger("runner")
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What every life of a runner uses."""
+
+    settings: Settings
+    clock: Clock
+    randomness: Randomness
+    limits: Limits
+    writer: StoreThread[WriteStore]
+    reader: StoreThread[ReadStore]
+    registry: Registry
+    hub: Hub
+    callbacks: Callbacks
+
+
+class Incarnation:
+    """See the module's text. It is the `Host` of its drivers and the `Source` of its committer."""
+
+    def __init__(
+        self, means: Means, lease: Callable[[str], Lease], lost: Callable[[BaseException], None]
+    ) -> None:
+        self.means = means
+        self.clock = means.clock
+        self.randomness = means.randomness
+        self.limits = means.limits
+        self.crash_cap = means.settings.crash_cap
+        self.runner = new_id(means.clock.now())
+        self.lease = lease(self.runner)
+        self.executor = LocalExecutor(means.settings, means.clock, asyncio.get_running_loop())
+        self.dispatcher = Dispatcher(self.executor)
+        self.committer = Committer(self.runner, self, means.writer)
+        self.drivers: dict[str, Driver] = {}
+        self.unowned_work = True
+        """True if there may be executions to claim: until a claim finds fewer than it asked for."""
+        self.stopping = False
+        self._lost = lost
+        self._heard: deque[Driver] = deque()
+        self._batch: list[Driver] = []
+        self._stored: dict[str, Callable[[BaseException | None], None]] = {}
+        self._alarm: tuple[int, Timer] | None = None
+        self._active = 0
+        self._bodies = 0
+        self._quiet = asyncio.Event()
+        self._quiet.set()
+
+    # New and claimed executions.
+
+    def room(self) -> bool:
+        """True if a new execution may be owned at once."""
+        return not self.unowned_work and self._active < self.means.settings.window and not self.stopping
+
+    def adopt(
+        self,
+        new: NewExecution,
+        workflow: Workflow,
+        input: dict[str, JSON],
+        stored: Callable[[BaseException | None], None],
+    ) -> None:
+        """Own a new execution; ``stored`` is called when it is durable, or with the error if it is refused."""
+        row = StoredExecution(
+            new.id, new.workflow, new.version, new.status, new.input, None, new.key, new.priority, new.tags,
+            new.owner, None, new.created, new.started, None, None, None,
+        )  # fmt: skip
+        driver = Driver(self, workflow, row, input)
+        self.drivers[new.id] = driver
+        self._stored[new.id] = stored
+        driver.create(new)
+        self._count(driver, True)
+
+    def look_for_work(self) -> None:
+        """There may be unowned executions: claim with the next group."""
+        self.unowned_work = True
+        self.committer.poke()
+
+    # The end.
+
+    async def stop(self, grace: float) -> None:
+        """Start nothing more, let running bodies finish for ``grace`` seconds, then cut the others."""
+        self.stopping = True
+        if self._bodies > 0:
+            self._quiet.clear()
+        try:
+            async with asyncio.timeout(grace):
+                await self._quiet.wait()
+        except TimeoutError:
+            log.warning("%d bodies did not end within %ss and are cut; they run again", self._bodies, grace)
+        try:
+            async with asyncio.timeout(max(grace, 1.0)):
+                await self.committer.drain()
+        except TimeoutError:
+            log.error("the database takes no writes; what is not stored yet is done again by the next runner")
+            self.means.writer.give_up()
+        works = [work for driver in self.drivers.values() for work in driver.works()]
+        self.abandon()
+        if works:
+            await asyncio.wait(works, timeout=self.means.settings.cancel_grace)
+
+    def cut_short(self) -> None:
+        """A stop in progress waits no longer for bodies."""
+        self._quiet.set()
+
+    def abandon(self) -> None:
+        """Drop everything in memory: bodies are told to stop, their results are refused."""
+        self.stopping = True
+        self.committer.close()
+        if self._alarm is not None:
+            self._alarm[1].cancel()
+        for driver in list(self.drivers.values()):
+            driver.drop()
+        self.drivers.clear()
+        self.executor.close()
+
+    def unacknowledged(self) -> dict[str, tuple[NewExecution, Callable[[BaseException | None], None]]]:
+        """New executions whose submit has not been answered: they must be stored another way."""
+        waiting: dict[str, tuple[NewExecution, Callable[[BaseException | None], None]]] = {}
+        for execution, stored in self._stored.items():
+            driver = self.drivers.get(execution)
+            new = None if driver is None else driver.new
+            if new is not None:
+                waiting[execution] = (new, stored)
+        self._stored = {}
+        return waiting
+
+    # Host of the drivers.
+
+    def hear(self, driver: Driver) -> None:
+        if not driver.heard:
+            driver.heard = True
+            self._heard.append(driver)
+            self.committer.poke()
+
+    def offer(self, driver: Driver, index: int) -> None:
+        task = driver.state.dag.tasks[index]
+        self.dispatcher.offer(driver, index, task, driver.state.suspect(index))
+        self._recount(driver)
+        self.committer.poke()
+
+    def release(self, attempt: Attempt) -> None:
+        if not attempt.yielded:
+            self._body_counts(-1)
+        self.dispatcher.release(attempt)
+        self.committer.poke()
+
+    def refuse_grant(self, driver: Driver, index: int) -> None:
+        self._body_counts(-1)
+        self.dispatcher.refuse(driver.state.dag.tasks[index], driver.state.suspect(index))
+
+    def launch(self, attempt: Attempt) -> None:
+        if self.lease.fresh():
+            self.executor.start(attempt)
+        else:
+            log.warning(
+                "a body was not started: the runner's lease is not fresh", extra={"task": attempt.task}
+            )
+
+    def cut(self, attempt: Attempt) -> None:
+        self.executor.stop(attempt, AttemptState.CANCELLED)
+
+    def task_ended(self, driver: Driver, index: int, state: TaskState, error: ErrorInfo | None) -> None:
+        task = driver.state.dag.tasks[index]
+        callback = {TaskState.COMPLETED: task.on_success, TaskState.FAILED: task.on_failure}.get(state)
+        if callback is None:
+            return
+        info = CallbackInfo(
+            driver.id, driver.workflow.name, state, task.id, driver.state.attempts[index], error
+        )
+        view = driver.state.seen(index)
+        self.means.callbacks.call(callback, Context.over(view, self.limits, read_only=True), info)
+
+    def gone(self, driver: Driver) -> None:
+        self.drivers.pop(driver.id, None)
+        self._count(driver, False)
+        if not driver.status.terminal:
+            return
+        row = driver.draft.row._replace(attempts=driver.draft.history.rows())
+        ids = driver.state.dag.ids
+        self.means.hub.tell(driver.id, lambda: result_of(row, ids))
+        workflow = driver.workflow
+        status = ExecutionStatus
+        callback = {status.COMPLETED: workflow.on_success, status.FAILED: workflow.on_failure}.get(
+            driver.status
+        )
+        if callback is not None:
+            info = CallbackInfo(driver.id, workflow.name, driver.status, error=row.error)
+            view = cast("dict[str, JSON]", decode(row.result or "{}"))
+            self.means.callbacks.call(callback, Context.over(view, self.limits, read_only=True), info)
+
+    # Waits of bodies for other executions.
+
+    def give_up_slot(self, attempt: Attempt) -> None:
+        """The body of ``attempt`` waits for another execution."""
+        if self.dispatcher.give_up(attempt):
+            self._body_counts(-1)
+            self.committer.poke()
+        self._recount_of(attempt)
+
+    async def take_back_slot(self, attempt: Attempt) -> None:
+        """The wait is over: go on once there is a slot."""
+        await self.dispatcher.take_back(attempt)
+        if not attempt.yielded and not attempt.ended:
+            self._body_counts(1)
+        self._recount_of(attempt)
+
+    def _body_counts(self, change: int) -> None:
+        self._bodies += change
+        if self._bodies <= 0:
+            self._quiet.set()
+
+    # Source of the committer.
+
+    def gather(self) -> Batch | None:
+        now = self.clock.now()
+        chosen: dict[str, Driver] = {}
+        rows, most = 0, self.means.settings.group_rows
+        while self._heard and rows < most:
+            driver = self._heard.popleft()
+            rows += driver.digest(now)
+            chosen[driver.id] = driver
+        if not self.stopping:
+            for contender, index in self.dispatcher.grants():
+                driver = cast(Driver, contender)
+                self._body_counts(1)
+                driver.grant(index, now)
+                chosen[driver.id] = driver
+        self._batch = []
+        items = []
+        for driver in chosen.values():
+            self._store_away(driver, now)
+            item = driver.seal(now)
+            self._recount(driver)
+            if item is not None:
+                items.append(item)
+                self._batch.append(driver)
+        claim = self._claim(now)
+        return Batch(tuple(items), claim) if items or claim else None
+
+    def committed(self, batch: Batch, written: Written) -> None:
+        now = self.clock.now()
+        for position, driver in enumerate(self._batch):
+            refusal = written.refused.get(position)
+            if refusal is not None:
+                self._refused(driver, refusal)
+                continue
+            stored = self._stored.pop(driver.id, None)
+            if stored is not None:
+                stored(None)
+            driver.committed(now)
+        if batch.claim is not None:
+            self._take_over(written.claimed, batch.claim.limit)
+        if self._heard:
+            self.committer.poke()
+
+    def lost(self, error: BaseException) -> None:
+        self._lost(error)
+
+    def _store_away(self, driver: Driver, now: int) -> None:
+        """Give up an execution that only waits, if too many such are in memory."""
+        idle = len(self.drivers) - self._active
+        if idle <= self.means.settings.max_waiting or driver.running or driver.ready or not driver.state.live:
+            return
+        wake_at = driver.wake_at
+        if wake_at is not None and not driver.over and not driver.held and driver.new is None:
+            driver.draft.give_up(wake_at)
+            self._wake_up_at(wake_at)
+
+    # Claims.
+
+    def expect_sleepers(self) -> None:
+        """There may be unowned executions that wait for their time: learn when the first is due."""
+
+        def learn(wake_at: int | None, error: BaseException | None) -> None:
+            if wake_at is not None and not self.stopping:
+                self._wake_up_at(wake_at)
+
+        self.means.reader.call(lambda store: store.next_wake_up(), learn)
+
+    def _wake_up_at(self, moment: int) -> None:
+        if self._alarm is not None:
+            if self._alarm[0] <= moment:
+                return
+            self._alarm[1].cancel()
+        delay = max(0.0, (moment - self.clock.now()) / 1e6)
+        self._alarm = (moment, self.clock.call_later(delay, self._wake_up))
+
+    def _wake_up(self) -> None:
+        self._alarm = None
+        self.look_for_work()
+        self.expect_sleepers()
+
+    def _claim(self, now: int) -> ClaimRequest | None:
+        free = self.means.settings.window - self._active
+        versions = self.means.registry.versions()
+        if not self.unowned_work or self.stopping or not versions or free <= 0:
+            return None
+        if free < self.means.settings.window // 4 and self.dispatcher.waiting:
+            return None
+        return ClaimRequest(versions, free, now)
+
+    def _take_over(self, claimed: list[StoredExecution], limit: int) -> None:
+        self.unowned_work = len(claimed) >= limit
+        for stored in claimed:
+            if stored.id in self.drivers:
+                continue
+            workflow = self.means.registry.get(stored.workflow)
+            driver = Driver(self, workflow, stored, cast("dict[str, JSON]", decode(stored.input)))
+            self.drivers[stored.id] = driver
+            driver.restore(stored)
+            self._recount(driver)
+
+    # Refusals.
+
+    def _refused(self, driver: Driver, error: StoreRefused) -> None:
+        stored = self._stored.pop(driver.id, None)
+        if stored is not None:
+            driver.drop()
+            self.drivers.pop(driver.id, None)
+            self._count(driver, False)
+            stored(error)
+            return
+        driver.refusals += 1
+        driver.held = True
+        log.error("the store refused what an execution wrote: %s", error, extra={"execution": driver.id})
+        if driver.refusals == 1:
+            self.means.reader.call(lambda store: store.execution(driver.id), self._reload(driver, error))
+        else:
+            self._park(driver, error)
+
+    def _reload(
+        self, driver: Driver, error: StoreRefused
+    ) -> Callable[[StoredExecution | None, BaseException | None], None]:
+        def go_back(row: StoredExecution | None, failure: BaseException | None) -> None:
+            if driver.over:
+                return
+            try:
+                if row is None or row.owner != self.runner:
+                    raise StoreRefused(
+                        f"execution {driver.id} is no longer owned by this runner"
+                    ) from failure
+                driver.refused(error, row)
+            except (StoreError, ValueError, KeyError) as broken:
+                self._park(driver, broken)
+
+        return go_back
+
+    def _park(self, driver: Driver, error: BaseException) -> None:
+        if driver.refusals > 2:
+            log.error("an execution is given up without a trace in the store: %s", error)
+            driver.drop()
+            self.gone(driver)
+            return
+        driver.refusals = max(driver.refusals, 2)
+        driver.park(f"the store refused what it wrote: {error}")
+
+    # The window.
+
+    def _recount_of(self, attempt: Attempt) -> None:
+        driver = self.drivers.get(attempt.execution)
+        if driver is not None:
+            self._recount(driver)
+
+    def _recount(self, driver: Driver) -> None:
+        self._count(driver, driver.active and driver.id in self.drivers)
+
+    def _count(self, driver: Driver, counts: bool) -> None:
+        if counts != driver.counted:
+            driver.counted = counts
+            self._active += 1 if counts else -1
+            if not counts and self.unowned_work:
+                self.committer.poke()

@@ -1,0 +1,116 @@
+"""The intake: executions that are stored without an owner, many with one commit.
+
+That is where keyed submits go (their key decides which of two submitters made the execution), `submit_many`,
+and every submit that comes while the runner has no room. Nothing here touches a runner's row: the id, which
+the submitter made, and the key resolve whatever became unclear.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from cloacina.engine.store_thread import StoreThread
+from cloacina.errors import CloacinaError, QueueFull
+from cloacina.store.port import ReadStore, WriteStore
+from cloacina.store.rows import NewExecution, StoredExecution
+
+Answer = Callable[[StoredExecution | None, BaseException | None], None]
+
+MOST_ROWS = 10_000
+
+
+class Intake:
+    """Gathers rows while one insert is in flight, then inserts them all: see the module's text."""
+
+    def __init__(
+        self,
+        writer: StoreThread[WriteStore],
+        reader: StoreThread[ReadStore],
+        max_pending: int,
+        stored: Callable[[], None],
+    ) -> None:
+        self._writer = writer
+        self._reader = reader
+        self._max_pending = max_pending
+        self._stored = stored
+        self._waiting: list[tuple[NewExecution, Answer]] = []
+        self._busy = False
+
+    def put(self, row: NewExecution, answer: Answer) -> None:
+        """Insert ``row``; ``answer`` gets None, or the execution that holds its key, or the error."""
+        self._waiting.append((row, answer))
+        self._poke()
+
+    async def add(self, row: NewExecution) -> StoredExecution | None:
+        """Insert ``row``; return None, or the execution that holds its key."""
+        future: asyncio.Future[StoredExecution | None] = asyncio.get_running_loop().create_future()
+
+        def answer(holder: StoredExecution | None, error: BaseException | None) -> None:
+            if future.done():
+                return
+            if error is None:
+                future.set_result(holder)
+            else:
+                future.set_exception(error)
+
+        await self.check_room(1)
+        self.put(row, answer)
+        return await future
+
+    async def add_all(self, rows: Sequence[NewExecution]) -> list[StoredExecution | None]:
+        """Insert all rows in one transaction, or none; an answer per row as in `add`."""
+        await self.check_room(len(rows))
+        answers = await self._writer.run(lambda store: store.insert_unowned(rows))
+        self._stored()
+        return answers
+
+    async def check_room(self, more: int) -> None:
+        """Raise `QueueFull` if ``more`` executions would pass the bound on unowned ones."""
+        if not self._max_pending:
+            return
+        pending = await self._reader.run(lambda store: store.pending()) + len(self._waiting)
+        if pending + more > self._max_pending:
+            raise QueueFull(
+                f"{pending} executions wait already, and max_pending is {self._max_pending}: "
+                "try again later, or raise the bound"
+            )
+
+    def _poke(self) -> None:
+        if not self._busy:
+            self._busy = True
+            asyncio.get_running_loop().call_soon(self._flush)
+
+    def _flush(self) -> None:
+        if not self._waiting:
+            self._busy = False
+            return
+        batch, self._waiting = self._waiting[:MOST_ROWS], self._waiting[MOST_ROWS:]
+        rows = [row for row, _ in batch]
+
+        def done(holders: list[StoredExecution | None] | None, error: BaseException | None) -> None:
+            if holders is not None:
+                for (_, answer), holder in zip(batch, holders, strict=True):
+                    answer(holder, None)
+                self._stored()
+            elif len(batch) > 1 and isinstance(error, CloacinaError):
+                self._one_by_one(batch)
+            else:
+                for _, answer in batch:
+                    answer(None, error)
+            self._flush()
+
+        self._writer.call(lambda store: store.insert_unowned(rows), done)
+
+    def _one_by_one(self, batch: list[tuple[NewExecution, Answer]]) -> None:
+        """One of several rows was refused: let only that one suffer."""
+        for row, answer in batch:
+            self._insert_alone(row, answer)
+
+    def _insert_alone(self, row: NewExecution, answer: Answer) -> None:
+        def done(holders: list[StoredExecution | None] | None, error: BaseException | None) -> None:
+            answer(holders[0] if holders else None, error)
+            if error is None:
+                self._stored()
+
+        self._writer.call(lambda store: store.insert_unowned([row]), done)

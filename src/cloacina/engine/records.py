@@ -1,0 +1,152 @@
+"""What happened, kept in memory as the store keeps it, and told as results."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import cast
+
+import msgspec
+
+from cloacina.engine.executors.attempt import ERROR_BYTES, Attempt, clean
+from cloacina.logic.execution import Past
+from cloacina.model.context import Context
+from cloacina.model.patch import Patch
+from cloacina.model.result import (
+    AttemptResult,
+    ErrorInfo,
+    ExecutionInfo,
+    ExecutionResult,
+    TaskResult,
+    maybe_moment,
+    moment,
+)
+from cloacina.model.status import AttemptState, TaskState
+from cloacina.model.values import JSON, decode, encode
+from cloacina.store.rows import AttemptEnd, StoredAttempt, StoredExecution, Verdict
+
+
+class History:
+    """The rows of an execution's attempts that have ended, by canonical index of the task."""
+
+    __slots__ = ("_rows",)
+
+    def __init__(self) -> None:
+        self._rows: dict[int, list[StoredAttempt]] = {}
+
+    def load(self, rows: Iterable[StoredAttempt], index: Mapping[str, int]) -> None:
+        """Take over what was stored, but for attempts that still run."""
+        for row in rows:
+            if row.state is not AttemptState.RUNNING:
+                self._rows.setdefault(index[row.task], []).append(row)
+
+    def end(self, index: int, end: AttemptEnd, attempt: Attempt) -> None:
+        """An attempt ended."""
+        row = StoredAttempt(
+            end.task, end.attempt, end.state, None, attempt.started, end.finished, end.retry_at, None,
+            end.error, end.reason, int(attempt.suspect),
+        )  # fmt: skip
+        self._rows.setdefault(index, []).append(row)
+
+    def rule(self, index: int, verdict: Verdict) -> None:
+        """A task ended without running."""
+        row = StoredAttempt(
+            verdict.task, verdict.attempt, verdict.state, None, None, verdict.finished, None, None,
+            verdict.error, verdict.reason, 0,
+        )  # fmt: skip
+        self._rows.setdefault(index, []).append(row)
+
+    def rows(self) -> tuple[StoredAttempt, ...]:
+        """All rows, by task and attempt."""
+        return tuple(row for index in sorted(self._rows) for row in self._rows[index])
+
+    def why(self, index: int, task: str) -> str:
+        """Why a task did not complete, in one line."""
+        rows = self._rows.get(index, [])
+        last = next((row for row in reversed(rows) if row.error), None)
+        if last is not None and last.error is not None:
+            return f"{task}: {msgspec.json.decode(last.error, type=ErrorInfo)}"
+        return f"{task}: {rows[-1].reason if rows else 'did not run'}"
+
+
+def error_text(error: ErrorInfo | str | None) -> str | None:
+    """An error as the store takes it."""
+    if error is None or isinstance(error, str):
+        return None if error is None else clean(error, ERROR_BYTES)
+    return encode({"type": error.type, "message": error.message, "traceback": error.traceback})
+
+
+def past_of(stored: StoredExecution) -> Iterator[Past]:
+    """The stored attempts, as deciding needs them."""
+    for row in stored.attempts:
+        patch = None if row.delta is None else cast(Patch, decode(row.delta))
+        waits = row.retry_at if row.state in (AttemptState.FAILED, AttemptState.TIMED_OUT) else None
+        yield Past(row.task, row.attempt, row.state, waits, patch, row.reason, bool(row.suspect))
+
+
+def result_of(stored: StoredExecution, tasks: Sequence[str] = ()) -> ExecutionResult:
+    """A stored execution, told: ``tasks`` are the ids of all its tasks, in canonical order, if known."""
+    rows: dict[str, list[StoredAttempt]] = {task: [] for task in tasks}
+    for row in stored.attempts:
+        rows.setdefault(row.task, []).append(row)
+    context = decode(stored.input if stored.result is None else stored.result)
+    return ExecutionResult(
+        id=stored.id,
+        workflow=stored.workflow,
+        version=stored.version,
+        status=stored.status,
+        context=Context.over(cast("dict[str, JSON]", context), read_only=True),
+        tasks={task: _task_result(task, history) for task, history in rows.items()},
+        created=moment(stored.created),
+        started=maybe_moment(stored.started),
+        finished=maybe_moment(stored.finished),
+        error=stored.error,
+        tags=tuple(cast("list[str]", decode(stored.tags))),
+    )
+
+
+def info_of(stored: StoredExecution) -> ExecutionInfo:
+    """A stored execution as it stands in a list."""
+    return ExecutionInfo(
+        id=stored.id,
+        workflow=stored.workflow,
+        version=stored.version,
+        status=stored.status,
+        priority=stored.priority,
+        tags=tuple(cast("list[str]", decode(stored.tags))),
+        key=stored.key,
+        owner=stored.owner,
+        created=moment(stored.created),
+        started=maybe_moment(stored.started),
+        finished=maybe_moment(stored.finished),
+        error=stored.error,
+    )
+
+
+def _task_result(task: str, rows: list[StoredAttempt]) -> TaskResult:
+    history = tuple(_attempt_result(row) for row in rows)
+    return TaskResult(task, _state_of(rows[-1]) if rows else TaskState.PENDING, history)
+
+
+def _attempt_result(row: StoredAttempt) -> AttemptResult:
+    error = None if row.error is None else msgspec.json.decode(row.error, type=ErrorInfo)
+    return AttemptResult(
+        row.attempt, row.state, maybe_moment(row.started), maybe_moment(row.finished), row.reason, error
+    )
+
+
+def _state_of(row: StoredAttempt) -> TaskState:
+    if row.retry_at is not None:
+        return TaskState.WAITING
+    return _TASK_STATE[row.state]
+
+
+_TASK_STATE = {
+    AttemptState.RUNNING: TaskState.RUNNING,
+    AttemptState.DEFERRED: TaskState.WAITING,
+    AttemptState.COMPLETED: TaskState.COMPLETED,
+    AttemptState.FAILED: TaskState.FAILED,
+    AttemptState.TIMED_OUT: TaskState.FAILED,
+    AttemptState.INTERRUPTED: TaskState.PENDING,
+    AttemptState.CANCELLED: TaskState.CANCELLED,
+    AttemptState.SKIPPED: TaskState.SKIPPED,
+}

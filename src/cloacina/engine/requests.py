@@ -1,0 +1,285 @@
+"""What callers ask of an engine: submit, wait, cancel, look."""
+
+from __future__ import annotations
+
+import asyncio
+import builtins
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import cast
+
+from cloacina.engine.engine import Engine
+from cloacina.engine.executors.attempt import Attempt
+from cloacina.engine.hub import Told
+from cloacina.engine.records import info_of, result_of
+from cloacina.errors import (
+    ExecutionNotFound,
+    IdempotencyConflict,
+    NotTheOwner,
+    ResultTimeout,
+    ValidationError,
+)
+from cloacina.model.context import Context
+from cloacina.model.ids import new_id
+from cloacina.model.names import check_name
+from cloacina.model.result import ExecutionInfo, ExecutionResult
+from cloacina.model.status import ExecutionStatus, Reason
+from cloacina.model.values import JSON, decode, encode, to_json
+from cloacina.model.workflow import Workflow
+from cloacina.observe.logs import running
+from cloacina.store.rows import ExecutionFilter, NewExecution, StoredExecution
+
+MOST_AT_ONCE = 10_000
+LONGEST_KEY = 200
+
+
+@dataclass(frozen=True, slots=True)
+class SubmitOptions:
+    """How an execution is to be stored: idempotency key, priority (higher first), tags."""
+
+    key: str | None = None
+    priority: int = 0
+    tags: tuple[str, ...] = ()
+
+    @classmethod
+    def checked(cls, key: object, priority: object, tags: Iterable[object]) -> SubmitOptions:
+        """The options, if they are valid. Raises `ValidationError`."""
+        if key is None and priority == 0 and not tags:
+            return _PLAIN
+        if key is not None and not (
+            isinstance(key, str) and 0 < len(key) <= LONGEST_KEY and key.isprintable()
+        ):
+            raise ValidationError(
+                f"idempotency key {key!r:.80} must be printable text of 1 to {LONGEST_KEY} characters"
+            )
+        if isinstance(priority, bool) or not isinstance(priority, int) or abs(priority) > 1_000_000:
+            raise ValidationError(
+                f"priority {priority!r:.80} must be a whole number between -1000000 and 1000000"
+            )
+        if isinstance(tags, str):
+            raise ValidationError(f"tags must be a list of names, not the text {tags!r:.80}")
+        return cls(key, priority, tuple(check_name("tag", tag) for tag in tags))
+
+
+_PLAIN = SubmitOptions()
+
+
+class Requests:
+    """The requests of one engine's callers, all on its event loop."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    async def submit(self, workflow: Workflow | str, input: object, options: SubmitOptions) -> str:
+        """Store a new execution and return its id once it is durable."""
+        row, known, data = await self._prepare(workflow, input, options)
+        return await self._store(row, known, data)
+
+    async def execute(
+        self, workflow: Workflow | str, input: object, options: SubmitOptions, timeout: float | None
+    ) -> ExecutionResult:
+        """Store a new execution and wait for its end."""
+        row, known, data = await self._prepare(workflow, input, options)
+        hub = self._engine.hub
+        future = hub.wait(row.id)
+        try:
+            async with self._without_slot():
+                execution = await self._store(row, known, data)
+                if execution != row.id:
+                    return await self.result(execution, timeout)
+                return await self._await(execution, future, timeout)
+        finally:
+            hub.leave(row.id, future)
+
+    async def submit_many(
+        self, workflow: Workflow | str, inputs: Sequence[object], options: SubmitOptions
+    ) -> builtins.list[str]:
+        """Store one execution per input, all or none; ids in the order of the inputs."""
+        if len(inputs) > MOST_AT_ONCE:
+            raise ValidationError(
+                f"submit_many takes {MOST_AT_ONCE} inputs at most, not {len(inputs)}: split them"
+            )
+        rows: builtins.list[NewExecution] = []
+        known = await self._known(workflow)
+        for position, input in enumerate(inputs):
+            try:
+                rows.append(self._row(known, encode(self._input(input)), options))
+            except Exception as error:
+                error.add_note(f"inputs[{position}] of submit_many; nothing was stored")
+                raise
+        if rows:
+            await self._engine.intake.add_all(rows)
+        return [row.id for row in rows]
+
+    async def result(self, execution: str, timeout: float | None) -> ExecutionResult:
+        """Wait for an execution to end, whoever runs it."""
+        self._engine.check()
+        hub = self._engine.hub
+        future = hub.wait(execution)
+        try:
+            if execution not in self._engine.life.drivers:
+                stored = await self.stored(execution)
+                if stored.status.terminal:
+                    return self._told(stored)
+            async with self._without_slot():
+                return await self._await(execution, future, timeout)
+        finally:
+            hub.leave(execution, future)
+
+    async def status(self, execution: str) -> ExecutionStatus:
+        """Where an execution stands."""
+        driver = self._engine.life.drivers.get(execution)
+        return (
+            driver.status
+            if driver is not None and driver.new is None
+            else (await self.stored(execution)).status
+        )
+
+    async def get(self, execution: str) -> ExecutionResult:
+        """An execution as it is stored now, ended or not."""
+        return self._told(await self.stored(execution))
+
+    async def cancel(self, execution: str) -> ExecutionStatus:
+        """End an execution as cancelled, unless it has ended; return how it ended."""
+        self._engine.check()
+        while True:
+            driver = self._engine.life.drivers.get(execution)
+            if driver is not None:
+                driver.stop(Reason.CANCELLED)
+                return (await self.result(execution, None)).status
+            status = await self._cancel_unowned(execution)
+            if status.terminal:
+                return status
+            await self._check_owner(execution)
+
+    async def _cancel_unowned(self, execution: str) -> ExecutionStatus:
+        now = self._engine.clock.now()
+        status = await self._engine.means.writer.run(lambda store: store.cancel_unowned(execution, now))
+        if status is None:
+            raise _unknown(execution)
+        if status.terminal:
+            await self._engine.tell_stored([execution])
+        return status
+
+    async def _check_owner(self, execution: str) -> None:
+        stored = await self.stored(execution)
+        if stored.owner not in (None, self._engine.life.runner):
+            raise NotTheOwner(
+                f"execution {execution} is driven by runner {stored.owner} in another process: cancel it there"
+            )
+        await asyncio.sleep(0)
+
+    async def _prepare(
+        self, workflow: Workflow | str, input: object, options: SubmitOptions
+    ) -> tuple[NewExecution, Workflow, dict[str, JSON]]:
+        known = await self._known(workflow)
+        data = self._input(input)
+        return self._row(known, encode(data), options), known, data
+
+    async def _known(self, workflow: Workflow | str) -> Workflow:
+        self._check_open()
+        engine = self._engine
+        if isinstance(workflow, str):
+            return engine.registry.get(workflow)
+        if not isinstance(workflow, Workflow):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ValidationError(f"{workflow!r:.80} is not a workflow: give a Workflow or the name of one")
+        if engine.registry.find(workflow.name) is not workflow:
+            await engine.register(workflow)
+        return workflow
+
+    def _check_open(self) -> None:
+        if running.get() is None or not self._engine.life.stopping:
+            self._engine.check()
+
+    def _input(self, input: object) -> dict[str, JSON]:
+        if input is None:
+            return {}
+        data = (
+            input.to_dict()
+            if isinstance(input, Context)
+            else to_json(input, limits=self._engine.means.limits)
+        )
+        if not isinstance(data, dict):
+            raise ValidationError(
+                f"the input of an execution must be a mapping, a context or a model, not {type(input).__name__}"
+            )
+        return cast("dict[str, JSON]", data)
+
+    def _row(self, workflow: Workflow, text: str, options: SubmitOptions) -> NewExecution:
+        now = self._engine.clock.now()
+        return NewExecution(
+            new_id(now), workflow.name, workflow.version, ExecutionStatus.PENDING, text, options.key,
+            options.priority, encode([*options.tags]) if options.tags else "[]", None, now, None,
+        )  # fmt: skip
+
+    async def _store(self, row: NewExecution, workflow: Workflow, data: dict[str, JSON]) -> str:
+        life = self._engine.life
+        if row.key is None and life.room():
+            future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+            def stored(error: BaseException | None) -> None:
+                if not future.done():
+                    future.set_result(None) if error is None else future.set_exception(error)
+
+            life.adopt(row._replace(owner=life.runner), workflow, data, stored)
+            await future
+            return row.id
+        holder = await self._engine.intake.add(row)
+        return row.id if holder is None else self._same(holder, row)
+
+    def _same(self, holder: StoredExecution, row: NewExecution) -> str:
+        if holder.workflow != row.workflow or decode(holder.input) != decode(row.input):
+            raise IdempotencyConflict(
+                f"idempotency key {row.key!r} belongs to execution {holder.id} of workflow {holder.workflow!r}, "
+                "which has another workflow or input: use another key"
+            )
+        return holder.id
+
+    async def _await(
+        self, execution: str, future: asyncio.Future[Told], timeout: float | None
+    ) -> ExecutionResult:
+        if timeout is None:
+            return (await future)()
+        try:
+            async with asyncio.timeout(timeout):
+                return (await future)()
+        except TimeoutError:
+            raise ResultTimeout(
+                f"execution {execution} had not ended after {timeout}s; it goes on, ask again with result()"
+            ) from None
+
+    @asynccontextmanager
+    async def _without_slot(self) -> AsyncIterator[None]:
+        """Inside a body: give up its slot, so that what it waits for can run."""
+        attempt = running.get()
+        life = self._engine.life
+        if not isinstance(attempt, Attempt) or attempt.execution not in life.drivers:
+            yield
+            return
+        life.give_up_slot(attempt)
+        try:
+            yield
+        finally:
+            await life.take_back_slot(attempt)
+
+    async def list(self, filter: ExecutionFilter) -> builtins.list[ExecutionInfo]:
+        """Executions that match, newest first, without their tasks."""
+        self._engine.check()
+        rows = await self._engine.means.reader.run(lambda store: store.executions(filter))
+        return [info_of(row) for row in rows]
+
+    async def stored(self, execution: str) -> StoredExecution:
+        """An execution as it is stored now. Raises `ExecutionNotFound`."""
+        self._engine.check()
+        stored = await self._engine.stored(execution)
+        if stored is None:
+            raise _unknown(execution)
+        return stored
+
+    def _told(self, stored: StoredExecution) -> ExecutionResult:
+        return result_of(stored, self._engine.task_ids(stored.workflow, stored.version))
+
+
+def _unknown(execution: str) -> ExecutionNotFound:
+    return ExecutionNotFound(f"no execution has the id {execution!r:.80} in this database")

@@ -1,0 +1,149 @@
+"""The thread that serves a store: one job after the other, and the only place that retries them."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from functools import partial
+from queue import SimpleQueue
+from typing import Any, Generic, TypeVar
+
+from cloacina.clock import Randomness
+from cloacina.engine.mailbox import Mailbox
+from cloacina.errors import StoreError
+from cloacina.observe.logs import get_logger
+
+log = get_logger("store")
+T = TypeVar("T")
+S = TypeVar("S")
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.005, 2.0
+SAY_AGAIN_AFTER = 60.0
+
+
+class StoreThread(Generic[S]):
+    """Runs blocking jobs on a store, one after the other, and repeats those that a wait can mend.
+
+    This is the one place that retries a database error: a job that raises a retryable `StoreError` is run
+    again, with pauses that double up to two seconds, until it succeeds or the thread is told to stop.
+    """
+
+    def __init__(self, name: str, loop: asyncio.AbstractEventLoop, randomness: Randomness) -> None:
+        self._line = _Line(name, loop, randomness)
+        self._between: Callable[[], None] | None = None
+
+    async def open(self, factory: Callable[[], S]) -> S:
+        """Open the store on the thread; an error is raised at once, without another try."""
+        self._store = await self._answer(factory)
+        return self._store
+
+    @classmethod
+    def beside(cls, other: StoreThread[Any], store: S) -> StoreThread[S]:
+        """Another store whose jobs run on the thread of ``other``."""
+        made = cls.__new__(cls)
+        made._line, made._store, made._between = other._line, store, None
+        return made
+
+    def afterwards(self, job: Callable[[], None]) -> None:
+        """Run ``job`` on the thread after every other one, once its answer is on its way."""
+        self._between = job
+
+    def call(self, job: Callable[[S], T], done: Callable[[T | None, BaseException | None], None]) -> None:
+        """Run ``job`` on the thread, then ``done(result, error)`` on the loop."""
+        store, line, between = self._store, self._line, self._between
+
+        def work() -> None:
+            result: T | None = None
+            error: BaseException | None = None
+            try:
+                result = line.persist(lambda: job(store))
+            except BaseException as caught:
+                error = caught
+            line.mailbox.post(lambda: done(result, error))
+            if between is not None:
+                _quietly(between)
+
+        line.jobs.put(work)
+
+    def run(self, job: Callable[[S], T]) -> asyncio.Future[T]:
+        """Run ``job`` on the thread; the future belongs to the loop and may be given up."""
+        future: asyncio.Future[T] = self._line.loop.create_future()
+
+        def done(result: Any, error: BaseException | None) -> None:
+            if future.done():
+                return
+            if error is None:
+                future.set_result(result)
+            else:
+                future.set_exception(error)
+
+        self.call(job, done)
+        return future
+
+    def give_up(self) -> None:
+        """Repeat nothing any more: what waits for the database raises its error."""
+        self._line.stopping.set()
+
+    async def stop(self, last: Callable[[S], None]) -> None:
+        """Give up pauses, finish what is queued, run ``last`` and end the thread."""
+        self._line.stopping.set()
+        self._between = None
+        if hasattr(self, "_store"):
+            await self.run(last)
+        self._line.jobs.put(None)
+        self._line.thread.join()
+
+    def _answer(self, job: Callable[[], S]) -> asyncio.Future[S]:
+        future: asyncio.Future[S] = self._line.loop.create_future()
+
+        def work() -> None:
+            try:
+                result = job()
+            except BaseException as error:
+                self._line.mailbox.post(partial(future.set_exception, error))
+            else:
+                self._line.mailbox.post(partial(future.set_result, result))
+
+        self._line.jobs.put(work)
+        return future
+
+
+class _Line:
+    """A daemon thread and the line of jobs before it."""
+
+    def __init__(self, name: str, loop: asyncio.AbstractEventLoop, randomness: Randomness) -> None:
+        self.loop = loop
+        self.mailbox = Mailbox(loop)
+        self.jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self.stopping = threading.Event()
+        self._randomness = randomness
+        self.thread = threading.Thread(target=self._serve, name=f"cloacina-{name}", daemon=True)
+        self.thread.start()
+
+    def persist(self, job: Callable[[], T]) -> T:
+        """Run ``job``, again and again while only time is needed."""
+        pause, silent_for = FIRST_PAUSE, SAY_AGAIN_AFTER
+        while True:
+            try:
+                return job()
+            except StoreError as error:
+                if not error.retryable or self.stopping.is_set():
+                    raise
+                if silent_for >= SAY_AGAIN_AFTER:
+                    log.warning("the database does not take part for now, trying again: %s", error)
+                    silent_for = 0.0
+            self.stopping.wait(pause * (0.5 + self._randomness.random()))
+            silent_for += pause
+            pause = min(2 * pause, LONGEST_PAUSE)
+
+    def _serve(self) -> None:
+        while (work := self.jobs.get()) is not None:
+            work()
+
+
+def _quietly(job: Callable[[], None]) -> None:
+    try:
+        job()
+    except StoreError as error:
+        log.warning("housekeeping of the database is put off: %s", error)

@@ -1,0 +1,184 @@
+"""Every error that cloacina raises, as one tree.
+
+::
+
+    CloacinaError
+    ├── ValidationError (ValueError)       an argument, name, URL or setting is refused
+    │   └── WorkflowError                  a workflow, task, rule or retry policy cannot be built
+    │       ├── SubgraphError              a subgraph names tasks that the DAG does not have
+    │       └── RegistrationError          a runner cannot take the workflow
+    ├── ContextError                       a value or key that a context refuses; ``path`` says where
+    │   ├── ContextKeyError (KeyError)     the context has no such key
+    │   └── ContextConflict                two branches wrote one key and the workflow forbids it
+    ├── TaskError                          raised by bodies on purpose
+    │   ├── TransientError                 worth another attempt
+    │   └── PermanentError                 never retried
+    ├── ExecutionError                     about one execution
+    │   ├── ExecutionNotFound (LookupError)
+    │   ├── ExecutionFailed                ended Failed or Cancelled, and the caller asked to be told
+    │   ├── IdempotencyConflict            the key belongs to another submission
+    │   ├── NotTheOwner                    another process drives the execution
+    │   └── ResultTimeout (TimeoutError)   not finished in time; it goes on
+    ├── ExecutorError                      about a runner
+    │   ├── RunnerClosed                   not entered yet, or shut down
+    │   ├── QueueFull                      the configured bound on pending executions is reached
+    │   ├── WrongThread                    a blocking call on the event loop's own thread
+    │   └── DispatchError                  no executor takes the attempt
+    └── StoreError                         about the database; ``retryable`` says whether waiting helps
+        ├── StoreBusy                      locked by someone else for now
+        ├── StoreUnavailable               a resource is missing: disk space, memory, the folder, rights
+        ├── StoreRefused                   this content can never be stored
+        ├── StoreCorrupt                   the file is damaged or not a database of ours
+        ├── SchemaTooNew                   written by a newer cloacina
+        ├── ForeignConnection              another library touched the open database file
+        ├── ForkedProcess                  the database was opened before a fork
+        └── Fenced                         this runner was declared dead; its writes are refused
+"""
+
+from __future__ import annotations
+
+
+class CloacinaError(Exception):
+    """The root of the tree: catch it to catch everything that cloacina raises."""
+
+
+class ValidationError(CloacinaError, ValueError):
+    """An argument, name, URL or setting is refused; nothing was changed."""
+
+
+class WorkflowError(ValidationError):
+    """A workflow, task, rule or retry policy cannot be built."""
+
+
+class SubgraphError(WorkflowError):
+    """A subgraph was asked for with tasks that the DAG does not have."""
+
+
+class RegistrationError(WorkflowError):
+    """A runner cannot take the workflow, for example because it has another version of that name."""
+
+
+class ContextError(CloacinaError):
+    """A value or key that a context refuses.
+
+    ``path`` leads to the bad value, in the form ``orders[3].price``; empty for the context as a whole.
+    """
+
+    def __init__(self, message: str, *, path: str = "") -> None:
+        super().__init__(message)
+        self.path = path
+
+
+class ContextKeyError(ContextError, KeyError):
+    """The context has no such key."""
+
+    __str__ = Exception.__str__
+
+
+class ContextConflict(ContextError):
+    """Two branches wrote one key, and the workflow was made with ``on_conflict="error"``."""
+
+
+class TaskError(CloacinaError):
+    """The base of what bodies raise on purpose. Retried as the task's policy says."""
+
+
+class TransientError(TaskError):
+    """A failure that may pass; always counts as transient."""
+
+
+class PermanentError(TaskError):
+    """A failure that another attempt cannot mend; never retried."""
+
+
+class ExecutionError(CloacinaError):
+    """About one execution."""
+
+
+class ExecutionNotFound(ExecutionError, LookupError):
+    """No execution has this id."""
+
+
+class ExecutionFailed(ExecutionError):
+    """The execution did not complete, and the caller asked for an exception (``raise_on_failure=True``).
+
+    ``result`` is the `ExecutionResult`.
+    """
+
+    def __init__(self, message: str, result: object) -> None:
+        super().__init__(message)
+        self.result = result
+
+
+class IdempotencyConflict(ExecutionError):
+    """The idempotency key was used for another workflow or another input."""
+
+
+class NotTheOwner(ExecutionError):
+    """Another live process drives the execution, so this one cannot change it."""
+
+
+class ResultTimeout(ExecutionError, TimeoutError):
+    """The execution had not ended in time. It goes on; ask again with ``result()``."""
+
+
+class ExecutorError(CloacinaError):
+    """About a runner."""
+
+
+class RunnerClosed(ExecutorError):
+    """The runner is not running: not entered yet, shutting down or shut down."""
+
+
+class QueueFull(ExecutorError):
+    """The bound on pending executions (``Settings.max_pending``) is reached; nothing was stored."""
+
+
+class WrongThread(ExecutorError):
+    """A blocking call was made on the event loop's own thread, which it would have stopped for ever."""
+
+
+class DispatchError(ExecutorError):
+    """No executor takes the attempt."""
+
+
+class StoreError(CloacinaError):
+    """About the database. ``retryable``: the same call can succeed later without a change."""
+
+    retryable = False
+
+
+class StoreBusy(StoreError):
+    """The database is locked by someone else for now."""
+
+    retryable = True
+
+
+class StoreUnavailable(StoreError):
+    """Something that the database needs is missing: disk space, memory, its folder, access rights."""
+
+    retryable = True
+
+
+class StoreRefused(StoreError):
+    """This content can never be stored as it is."""
+
+
+class StoreCorrupt(StoreError):
+    """The file is damaged, or is not a database of cloacina."""
+
+
+class SchemaTooNew(StoreError):
+    """The database was written by a newer version of cloacina."""
+
+
+class ForeignConnection(StoreError):
+    """Another SQLite library or a plain ``open()`` touched the open database file, which is unsafe."""
+
+
+class ForkedProcess(StoreError):
+    """The database was opened before a fork and is used after it."""
+
+
+class Fenced(StoreError):
+    """This runner was declared dead by another; what it tries to write is refused."""

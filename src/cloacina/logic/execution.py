@@ -1,0 +1,294 @@
+"""The state of one execution in memory, and what follows when one of its tasks ends.
+
+One driver owns it. It holds the states of all tasks by canonical index, what each Completed task changed in
+the context, and how many dependencies of each task are still open. Ending a task decides every task whose
+last open dependency it was: it becomes ready, or it is skipped, which may decide others in turn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from cloacina.errors import ContextError, StoreRefused
+from cloacina.logic.delays import delay, should_retry
+from cloacina.logic.merge import view as merge
+from cloacina.logic.outcome import Outcome, outcome
+from cloacina.logic.readiness import decide
+from cloacina.logic.standing import Standing
+from cloacina.model.dag import Dag
+from cloacina.model.patch import Patch
+from cloacina.model.status import AttemptState, Reason, TaskState, check_move
+from cloacina.model.values import JSON, Limits
+from cloacina.model.workflow import Workflow
+
+SUSPECT_AFTER = 2
+"""Crashes in a row after which a task runs alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ruling:
+    """A task that ended without running."""
+
+    index: int
+    state: TaskState
+    reason: Reason
+    error: ContextError | None = None
+
+
+class Past(NamedTuple):
+    """One stored attempt, as far as deciding needs it."""
+
+    task: str
+    attempt: int
+    state: AttemptState
+    retry_at: int | None
+    patch: Patch | None
+    reason: Reason | None
+    suspect: bool
+
+
+@dataclass(slots=True)
+class Consequences:
+    """What followed from tasks that ended: those that can start, and those that never will."""
+
+    ready: list[int]
+    rulings: list[Ruling]
+
+
+class ExecutionState:
+    """All tasks of one execution: see the module's text."""
+
+    __slots__ = (
+        "_after", "_limits", "_open", "_unread", "_workflow",
+        "attempts", "crashes", "cut_short", "dag", "due", "failures", "input", "live", "patches", "standing", "suspected",
+    )  # fmt: skip
+
+    def __init__(self, workflow: Workflow, input: dict[str, JSON], limits: Limits) -> None:
+        dag = workflow.dag
+        self.dag: Dag = dag
+        self.input = input
+        self.standing = Standing(dag, self.view)
+        self.live = len(dag.tasks)
+        """How many tasks have not ended."""
+        self.cut_short = False
+        """True if the execution was ended before its tasks were."""
+        self.attempts = [0] * self.live
+        """The number of each task's last attempt."""
+        self.failures: dict[int, int] = {}
+        """Failed and timed-out attempts by task: only these count against its retry policy."""
+        self.crashes: dict[int, int] = {}
+        """Crashes in a row by task."""
+        self.suspected: dict[int, int] = {}
+        """Crashes in a row while the task ran as a suspect."""
+        self.due: dict[int, int] = {}
+        """When each waiting task's retry is due, in microseconds."""
+        self.patches: dict[int, Patch] = {}
+        self._workflow = workflow
+        self._limits = limits
+        self._open = [len(needed) for needed in dag.dependencies]
+        self._unread = [len(readers) for readers in dag.dependents]
+        self._after: dict[int, dict[str, JSON]] = {}
+
+    def begin(self) -> Consequences:
+        """Decide the tasks that depend on nothing."""
+        found = Consequences([], [])
+        ended: list[int] = []
+        for index, needed in enumerate(self.dag.dependencies):
+            if not needed:
+                self._decide(index, found, ended)
+        self._cascade(ended, found)
+        return found
+
+    def restore(self, past: Iterable[Past]) -> Consequences:
+        """Take over what was stored, and decide what can go on from there."""
+        for row in past:
+            self._recall(self.dag.index[row.task], row)
+        found = Consequences([], [])
+        for index, state in enumerate(self.standing.states):
+            if state.terminal:
+                self.live -= 1
+                for dependent in self.dag.dependents[index]:
+                    self._open[dependent] -= 1
+        ended: list[int] = []
+        for index, state in enumerate(self.standing.states):
+            if state is TaskState.PENDING and not self._open[index]:
+                self._decide(index, found, ended)
+        self._cascade(ended, found)
+        return found
+
+    def start(self, index: int) -> int:
+        """Record that a task's next attempt starts; return the attempt's number."""
+        states = self.standing.states
+        states[index] = check_move(states[index], TaskState.RUNNING)
+        self.due.pop(index, None)
+        self.attempts[index] += 1
+        return self.attempts[index]
+
+    def fail(self, index: int, error: BaseException | None, draw: float) -> float | None:
+        """Count a failed attempt; return the seconds to the next one, or None if there is none.
+
+        ``draw`` is a random number in [0, 1) for the jitter.
+        """
+        self.failures[index] = failures = self.failures.get(index, 0) + 1
+        policy = self._workflow.policies[index]
+        if error is None or isinstance(error, StoreRefused) or not should_retry(policy, error, failures):
+            return None
+        return delay(policy, failures, draw)
+
+    def wait(self, index: int, due: int) -> None:
+        """Record that a running task's attempt failed, and that it is tried again at ``due``."""
+        states = self.standing.states
+        states[index] = check_move(states[index], TaskState.WAITING)
+        self.due[index] = due
+
+    def end(self, index: int, state: TaskState, found: Consequences, patch: Patch | None = None) -> None:
+        """Record that a task ended, and add to ``found`` what follows."""
+        if patch:
+            self.patches[index] = patch
+        states = self.standing.states
+        states[index] = check_move(states[index], state)
+        self._cascade([index], found)
+
+    def close(self, reason: Reason) -> list[Ruling]:
+        """End every task that has not ended, because the execution itself ends; running ones included."""
+        rulings: list[Ruling] = []
+        for index, state in enumerate(self.standing.states):
+            if not state.terminal:
+                touched = self.attempts[index] > 0
+                after = TaskState.CANCELLED if touched else TaskState.SKIPPED
+                rulings.append(Ruling(index, after, reason))
+                self.standing.states[index] = after
+                self.standing.reasons[index] = reason
+        self.live = 0
+        self.cut_short = True
+        return rulings
+
+    def outcome(self) -> Outcome:
+        """How the execution ends, once every task has."""
+        return outcome(self.standing)
+
+    def suspect(self, index: int) -> bool:
+        """True if the task crashed its runner so often that it must run alone."""
+        return self.crashes.get(index, 0) >= SUSPECT_AFTER
+
+    def view(self, index: int) -> dict[str, JSON]:
+        """What task ``index`` sees. Raises `ContextError` if it cannot be built."""
+        needed = self.dag.dependencies[index]
+        if not needed:
+            return self.input
+        if len(needed) == 1:
+            return self._after_task(needed[0])
+        return self._merge(self.dag.ancestor_masks[index])
+
+    def seen(self, index: int) -> dict[str, JSON]:
+        """What a task that depends on task ``index`` alone sees."""
+        return self._after_task(index)
+
+    def result(self) -> dict[str, JSON]:
+        """The view of a sink below all tasks. Raises `ContextError` if it cannot be built."""
+        last = self._end_of_all()
+        return self._merge(None) if last is None else self._after_task(last)
+
+    def _end_of_all(self) -> int | None:
+        """The task that every other one precedes, if there is one: its view is all that the sink sees."""
+        last = len(self.dag.tasks) - 1
+        return last if self.dag.ancestor_masks[last] == (1 << last) - 1 else None
+
+    def _after_task(self, index: int) -> dict[str, JSON]:
+        # Walks up single dependencies to a view that is at hand, then down again, patching.
+        path: list[int] = []
+        at = index
+        while True:
+            known = self._after.get(at)
+            if known is not None:
+                break
+            path.append(at)
+            needed = self.dag.dependencies[at]
+            if len(needed) != 1:
+                known = self.view(at)
+                break
+            at = needed[0]
+        for at in reversed(path):
+            patch = self.patches.get(at)
+            if patch:
+                known = self._fold(known, [(at, patch)])
+            if self._unread[at]:
+                self._after[at] = known
+        return known
+
+    def _merge(self, mask: int | None) -> dict[str, JSON]:
+        chosen = sorted(self.patches) if mask is None else [i for i in sorted(self.patches) if mask >> i & 1]
+        return self._fold(self.input, [(index, self.patches[index]) for index in chosen])
+
+    def _fold(self, base: dict[str, JSON], patches: list[tuple[int, Patch]]) -> dict[str, JSON]:
+        return merge(
+            base,
+            patches,
+            masks=self.dag.ancestor_masks,
+            keys=self._workflow.keys,
+            forbid_conflicts=self._workflow.on_conflict == "error",
+            limits=self._limits,
+        )
+
+    def _cascade(self, ended: list[int], found: Consequences) -> None:
+        dependents, dependencies = self.dag.dependents, self.dag.dependencies
+        while ended:
+            index = ended.pop()
+            self.live -= 1
+            for needed in dependencies[index]:
+                self._unread[needed] -= 1
+                if not self._unread[needed]:
+                    self._after.pop(needed, None)
+            for dependent in dependents[index]:
+                self._open[dependent] -= 1
+                if not self._open[dependent]:
+                    self._decide(dependent, found, ended)
+
+    def _decide(self, index: int, found: Consequences, ended: list[int]) -> None:
+        try:
+            reason = decide(self.standing, index)
+        except ContextError as error:
+            ruling = Ruling(index, TaskState.FAILED, Reason.CONTEXT, error)
+        else:
+            if reason is None:
+                found.ready.append(index)
+                return
+            ruling = Ruling(index, TaskState.SKIPPED, reason)
+        self.standing.states[index] = ruling.state
+        self.standing.reasons[index] = ruling.reason
+        found.rulings.append(ruling)
+        ended.append(index)
+
+    def _recall(self, index: int, row: Past) -> None:
+        state = AttemptState
+        self.attempts[index] = row.attempt
+        if row.state in (state.FAILED, state.TIMED_OUT) and row.reason is None:
+            self.failures[index] = self.failures.get(index, 0) + 1
+        if row.state is state.INTERRUPTED:
+            if row.reason is Reason.CRASH:
+                self.crashes[index] = self.crashes.get(index, 0) + 1
+                self.suspected[index] = self.suspected.get(index, 0) + int(row.suspect)
+        else:
+            self.crashes.pop(index, None)
+            self.suspected.pop(index, None)
+        self.standing.states[index] = _TASK_STATE.get(row.state, TaskState.PENDING)
+        self.due.pop(index, None)
+        if row.retry_at is not None:
+            self.standing.states[index] = TaskState.WAITING
+            self.due[index] = row.retry_at
+        if row.state is state.SKIPPED:
+            self.standing.reasons[index] = row.reason
+        if row.patch:
+            self.patches[index] = row.patch
+
+
+_TASK_STATE = {
+    AttemptState.RUNNING: TaskState.RUNNING,
+    AttemptState.COMPLETED: TaskState.COMPLETED,
+    AttemptState.FAILED: TaskState.FAILED,
+    AttemptState.TIMED_OUT: TaskState.FAILED,
+    AttemptState.SKIPPED: TaskState.SKIPPED,
+    AttemptState.CANCELLED: TaskState.CANCELLED,
+}

@@ -1,0 +1,1 @@
+"""Frozen values: states, contexts, keys, rules, tasks, workflows, DAGs. No I/O."""

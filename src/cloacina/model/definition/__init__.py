@@ -1,0 +1,1 @@
+"""What a workflow's definition is checked with; nothing here is for users."""

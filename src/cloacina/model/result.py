@@ -1,0 +1,138 @@
+"""What an execution came to: its status, its context, and the history of every task."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+
+from cloacina.model.context import Context
+from cloacina.model.status import AttemptState, ExecutionStatus, Reason, TaskState
+
+
+class ErrorInfo(msgspec.Struct, frozen=True):
+    """An error as it is stored: its type's qualified name, its message, its traceback as text."""
+
+    type: str
+    message: str
+    traceback: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.type}: {self.message}" if self.message else self.type
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptResult:
+    """One attempt, or the row numbered 0 of a task that never ran. Times are None if it never started."""
+
+    number: int
+    state: AttemptState
+    started: datetime | None
+    finished: datetime | None
+    reason: Reason | None
+    error: ErrorInfo | None
+
+
+@dataclass(frozen=True, slots=True)
+class TaskResult:
+    """What became of one task."""
+
+    id: str
+    state: TaskState
+    history: tuple[AttemptResult, ...] = ()
+
+    @property
+    def attempts(self) -> int:
+        """How many attempts were started."""
+        return sum(1 for attempt in self.history if attempt.started is not None)
+
+    @property
+    def reason(self) -> Reason | None:
+        """Why it was skipped, cancelled or poisoned, if it was."""
+        return self.history[-1].reason if self.history else None
+
+    @property
+    def error(self) -> ErrorInfo | None:
+        """The error of the last attempt that had one."""
+        return next((attempt.error for attempt in reversed(self.history) if attempt.error), None)
+
+    @property
+    def started(self) -> datetime | None:
+        """When its first attempt started."""
+        return next((attempt.started for attempt in self.history if attempt.started), None)
+
+    @property
+    def finished(self) -> datetime | None:
+        """When it ended."""
+        return self.history[-1].finished if self.history and self.state.terminal else None
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutionResult:
+    """A finished (or, from `Runner.get`, a current) execution."""
+
+    id: str
+    workflow: str
+    version: str
+    status: ExecutionStatus
+    context: Context
+    tasks: Mapping[str, TaskResult]
+    created: datetime
+    started: datetime | None
+    finished: datetime | None
+    error: str | None = None
+    tags: tuple[str, ...] = ()
+
+    @property
+    def duration(self) -> timedelta | None:
+        """From the first start to the end."""
+        if self.started is None or self.finished is None:
+            return None
+        return self.finished - self.started
+
+    @property
+    def summary(self) -> str:
+        """One line: ``etl completed in 0.42s (4 completed, 0 failed, 3 skipped)``."""
+        counts = {state: 0 for state in (TaskState.COMPLETED, TaskState.FAILED, TaskState.SKIPPED)}
+        for task in self.tasks.values():
+            counts[task.state] = counts.get(task.state, 0) + 1
+        took = "" if self.duration is None else f" in {self.duration.total_seconds():.2f}s"
+        told = ", ".join(f"{number} {state}" for state, number in counts.items())
+        why = f": {self.error}" if self.error else ""
+        return f"{self.workflow} {self.status}{took} ({told}){why}"
+
+    def __str__(self) -> str:
+        return self.summary
+
+
+def moment(micros: int) -> datetime:
+    """Microseconds since the epoch as an aware datetime in UTC."""
+    return _EPOCH + timedelta(microseconds=micros)
+
+
+def maybe_moment(micros: int | None) -> datetime | None:
+    """`moment`, or None where there is none."""
+    return None if micros is None else _EPOCH + timedelta(microseconds=micros)
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutionInfo:
+    """An execution in a list: what it is and how it stands, without its tasks."""
+
+    id: str
+    workflow: str
+    version: str
+    status: ExecutionStatus
+    priority: int
+    tags: tuple[str, ...]
+    key: str | None
+    owner: str | None
+    created: datetime
+    started: datetime | None
+    finished: datetime | None
+    error: str | None

@@ -1,0 +1,232 @@
+"""A workflow: a named, validated DAG of tasks, with a content version."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property, partial
+from types import MappingProxyType
+from typing import Any, Literal, TypedDict, Unpack, cast, overload
+
+from cloacina.errors import ValidationError, WorkflowError
+from cloacina.model.dag import Dag
+from cloacina.model.definition.durations import Duration
+from cloacina.model.definition.hints import listing, shown
+from cloacina.model.definition.options import (
+    Callback,
+    check_known,
+    is_no_list,
+    read_callback,
+    read_tags,
+    read_text,
+    read_timeout,
+)
+from cloacina.model.keys import Key
+from cloacina.model.names import check_name
+from cloacina.model.retry import RetryPolicy
+from cloacina.model.task import P, R, Returned, Task, TaskOptions, TypedTask
+from cloacina.model.task import task as make_task
+from cloacina.model.version import UNVERSIONED, version_of
+
+
+class WorkflowOptions(TypedDict, total=False):
+    """The options of a workflow; `Workflow` says what each means."""
+
+    description: str
+    tags: Iterable[str]
+    retry: RetryPolicy | int
+    timeout: Duration | None
+    keys: Iterable[Key[Any]]
+    on_conflict: Literal["merge", "error"]
+    on_success: Callback | None
+    on_failure: Callback | None
+
+
+@dataclass(frozen=True, slots=True)
+class WorkflowMetadata:
+    """What a workflow says about itself."""
+
+    name: str
+    version: str
+    description: str
+    tags: tuple[str, ...]
+    tasks: int
+
+
+@dataclass(frozen=True, eq=False, init=False, repr=False)
+class Workflow:
+    """A named DAG of tasks.
+
+    Args:
+        name: 1 to 100 of the characters A-Z, a-z, 0-9, ``_``, ``.`` and ``-``.
+        tasks: tasks to begin with; more come with `task` and `add`.
+        description: for people.
+        tags: labels for people and filters.
+        retry: the policy of tasks that have none of their own: a `RetryPolicy`, a number of attempts, or False.
+        timeout: seconds, or a timedelta, from an execution's first start to its end, waits included.
+        keys: keys with a ``merge`` function, for values that two branches set.
+        on_conflict: ``"merge"``, or ``"error"`` to fail the task that sees what two branches set differently.
+        on_success, on_failure: ``(ctx, info)``, called at most once after an execution's end was stored.
+
+    It freezes, fully checked, at the first use of `dag`, `version`, `metadata`, `policies` or `validate`, or when
+    a runner registers it. A workflow that fails the check does not freeze, so it can still be mended. Raises
+    `WorkflowError` for everything that is wrong.
+    """
+
+    name: str
+    description: str
+    tags: tuple[str, ...]
+    retry: RetryPolicy
+    timeout: float | None
+    keys: Mapping[str, Key[Any]]
+    on_conflict: Literal["merge", "error"]
+    on_success: Callback | None
+    on_failure: Callback | None
+    _tasks: dict[str, Task]
+
+    def __init__(self, name: str, tasks: Iterable[Task] = (), **options: Unpack[WorkflowOptions]) -> None:
+        check_name("workflow", name, WorkflowError)
+        try:
+            # A frozen dataclass has no other way in.
+            vars(self).update(_read(cast("Mapping[str, object]", options)), name=name, _tasks={})
+        except ValidationError as refused:
+            raise WorkflowError(f"workflow {name!r}: {refused}") from refused.__cause__
+        for task in _listed(name, tasks):
+            self.add(task)
+
+    @overload
+    def task(self, fn: Callable[P, R], /, **options: Unpack[TaskOptions]) -> TypedTask[P, R]: ...
+    @overload
+    def task(self, /, **options: Unpack[TaskOptions]) -> Callable[[Callable[P, R]], TypedTask[P, R]]: ...
+    def task(self, fn: Callable[..., Any] | None = None, /, **options: Unpack[TaskOptions]) -> object:
+        """Make a task and add it: ``@workflow.task``, ``@workflow.task(retry=5)`` or ``workflow.task(function)``.
+
+        The options are those of `Task`. Raises `WorkflowError` if something is wrong with it.
+        """
+        try:
+            if fn is None:
+                make_task(**options)
+                return partial(self.task, **options)
+            made = make_task(cast("Callable[..., None]", fn), **options)
+        except WorkflowError as refused:
+            raise WorkflowError(f"workflow {self.name!r}, {refused}") from refused.__cause__
+        return self.add(made)
+
+    def add(self, task: Task | Callable[..., Returned], /, **options: Unpack[TaskOptions]) -> Task:
+        """Add a task that was made before, or make one from a function and the options of `Task`.
+
+        Raises `WorkflowError` if something is wrong with it, its id is there already, or it comes too late.
+        """
+        if not isinstance(task, Task):
+            return self.task(task, **options)
+        where = f"workflow {self.name!r}, task {task.id!r}"
+        if options:
+            raise WorkflowError(
+                f"{where}: it is a task already, so that {listing(list(options))} cannot be set: say so where it "
+                f"is made, or make another task from its function, {task.id}.fn"
+            )
+        if self.frozen:
+            raise WorkflowError(
+                f"{where}: it comes too late, the workflow froze at its first use: add all tasks before that"
+            )
+        if task.id in self._tasks:
+            raise WorkflowError(f'{where}: the id is there already: give one of the two another, id="..."')
+        self._tasks[task.id] = task
+        return task
+
+    def validate(self) -> Workflow:
+        """Check everything and freeze; return the workflow. Raises `WorkflowError` for what is wrong."""
+        self.dag  # noqa: B018  # its first use checks and freezes
+        return self
+
+    @property
+    def frozen(self) -> bool:
+        """True once the workflow was checked; no task can be added then."""
+        return "dag" in vars(self)
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        """The tasks in the order in which they were declared; does not freeze."""
+        return tuple(self._tasks.values())
+
+    @cached_property
+    def dag(self) -> Dag:
+        """The checked DAG; freezes."""
+        return Dag(self.name, self._tasks.values())
+
+    @cached_property
+    def policies(self) -> tuple[RetryPolicy, ...]:
+        """The retry policy that each task follows, in canonical order; freezes."""
+        return tuple(self.retry if task.retry is None else task.retry for task in self.dag.tasks)
+
+    def policy(self, index: int) -> RetryPolicy:
+        """The retry policy of the task at a place in canonical order; freezes."""
+        return self.policies[index]
+
+    @cached_property
+    def version(self) -> str:
+        """The content version: see `cloacina.model.version`; freezes."""
+        return version_of(
+            self.name,
+            self.dag.tasks,
+            self.policies,
+            timeout=self.timeout,
+            keys=self.keys,
+            on_conflict=self.on_conflict,
+        )
+
+    @property
+    def unversioned(self) -> bool:
+        """True if the source of some code cannot be found, so that a change of it cannot be seen; freezes."""
+        return self.version.startswith(UNVERSIONED)
+
+    @property
+    def metadata(self) -> WorkflowMetadata:
+        """What the workflow says about itself; freezes."""
+        return WorkflowMetadata(self.name, self.version, self.description, self.tags, len(self.dag))
+
+    def __repr__(self) -> str:
+        return f"<Workflow {self.name}: {len(self._tasks)} tasks>"
+
+
+def _read(options: Mapping[str, object]) -> dict[str, object]:
+    """Every option of a workflow, checked."""
+    check_known(options, WorkflowOptions.__optional_keys__)
+    given = options.get("retry")
+    read: dict[str, object] = {
+        "description": read_text("description", options.get("description", "")),
+        "tags": read_tags(options.get("tags", ())),
+        "retry": RetryPolicy() if given is None else RetryPolicy.of(given),
+        "timeout": read_timeout(options.get("timeout")),
+        "keys": _keys(options.get("keys", ())),
+        "on_conflict": options.get("on_conflict", "merge"),
+    }
+    if read["on_conflict"] not in ("merge", "error"):
+        raise WorkflowError(f"on_conflict={shown(read['on_conflict'])} is unknown: give 'merge' or 'error'")
+    for callback in ("on_success", "on_failure"):
+        read[callback] = read_callback(callback, options.get(callback))
+    return read
+
+
+def _keys(value: object) -> Mapping[str, Key[Any]]:
+    if is_no_list(value):
+        raise WorkflowError(f"keys={shown(value)} is no list: write keys=[Key(...)]")
+    found: dict[str, Key[Any]] = {}
+    for key in cast("Iterable[object]", value):
+        if not isinstance(key, Key):
+            raise WorkflowError(f"keys: {shown(key)} is no Key: write Key(name, type, merge=function)")
+        if key.name in found:
+            raise WorkflowError(f"keys: {key.name!r} is there twice: keep one Key with that name")
+        found[key.name] = key
+    return MappingProxyType(found)
+
+
+def _listed(name: str, tasks: object) -> Iterable[Task]:
+    if is_no_list(tasks):
+        raise WorkflowError(f"workflow {name!r}: tasks={shown(tasks)} is no list: write tasks=[...]")
+    for task in cast("Iterable[object]", tasks):
+        if not isinstance(task, Task):
+            raise WorkflowError(
+                f"workflow {name!r}: {shown(task)} in tasks= is no task: decorate it with @task"
+            )
+        yield task

@@ -1,0 +1,77 @@
+"""Logging: one logger tree under ``cloacina``, and which attempt a record belongs to."""
+
+from __future__ import annotations
+
+import logging
+from contextvars import ContextVar
+from typing import Protocol, TextIO
+
+FIELDS = ("execution", "workflow", "task", "attempt")
+
+
+class Running(Protocol):
+    """What a log record says of the attempt that it was written in."""
+
+    @property
+    def execution(self) -> str: ...
+    @property
+    def workflow(self) -> str: ...
+    @property
+    def task(self) -> str: ...
+    @property
+    def attempt(self) -> int: ...
+
+
+running: ContextVar[Running | None] = ContextVar("cloacina_running", default=None)
+"""The attempt whose body runs in this context."""
+
+
+class AttemptFilter(logging.Filter):
+    """Gives every record the fields execution, workflow, task and attempt; a dash where there is none."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        current = running.get()
+        for name in FIELDS:
+            if not hasattr(record, name):
+                setattr(record, name, "-" if current is None else getattr(current, name))
+        return True
+
+
+class _OneLine(logging.Formatter):
+    """Text in which a message cannot forge a second line."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        record.message = record.message.translate(_ESCAPES)
+        return super().formatMessage(record)
+
+
+_ESCAPES = {code: f"\\x{code:02x}" for code in (*range(32), 127) if code != 9}
+
+
+def get_logger(name: str) -> logging.Logger:
+    """The logger ``cloacina.<name>``; its own records carry the fields even without `init_logging`."""
+    logger = logging.getLogger(f"cloacina.{name}")
+    if not any(isinstance(known, AttemptFilter) for known in logger.filters):
+        logger.addFilter(AttemptFilter())
+    return logger
+
+
+def init_logging(level: int | str = logging.INFO, stream: TextIO | None = None) -> logging.Handler:
+    """Print records of all loggers, with the attempt they belong to; calling it again replaces the handler.
+
+    ``level`` is a level of `logging`; ``stream`` is standard error unless given. Returns the handler.
+    """
+    root = logging.getLogger()
+    for handler in [known for known in root.handlers if getattr(known, "_cloacina", False)]:
+        root.removeHandler(handler)
+    handler = logging.StreamHandler(stream)
+    handler.addFilter(AttemptFilter())
+    handler.setFormatter(
+        _OneLine(
+            "%(asctime)s %(levelname)s %(name)s [%(workflow)s/%(task)s#%(attempt)s %(execution)s] %(message)s"
+        )
+    )
+    handler._cloacina = True  # type: ignore[attr-defined]
+    root.addHandler(handler)
+    root.setLevel(level)
+    return handler

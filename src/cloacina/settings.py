@@ -1,0 +1,93 @@
+"""Every knob of a runner, as one frozen value with units and defaults."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from cloacina.errors import ValidationError
+
+PREFIX = "CLOACINA_"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """How a runner behaves. Every field can also be set as ``CLOACINA_<NAME>`` in the environment.
+
+    Raises `ValidationError` for a value that is not a number of the field's kind or is out of range.
+    """
+
+    async_slots: int = 256
+    """How many ``async def`` bodies may run at once."""
+    thread_slots: int = 32
+    """How many ``def`` bodies may run at once."""
+    window: int = 0
+    """How many active executions the runner holds in memory; 0 means four times all slots."""
+    max_pending: int = 0
+    """Executions that may wait without an owner before a submit raises `QueueFull`; 0 means no bound."""
+    max_waiting: int = 10_000
+    """Executions kept in memory that only wait for a retry; more are stored away until they are due."""
+    lease: float = 30.0
+    """Seconds without a sign of life after which a runner that still holds its lock counts as dead."""
+    poll_interval: float = 1.0
+    """Seconds between looks for dead runners and for work of other processes. No SQL while nothing changed."""
+    shutdown_grace: float = 30.0
+    """Seconds that running bodies get to finish when the runner is left."""
+    cancel_grace: float = 5.0
+    """Seconds an ``async`` body may ignore its cancellation before it is written off."""
+    callback_timeout: float = 30.0
+    """Seconds that ``on_success`` and ``on_failure`` may take."""
+    loop_block_limit: float = 60.0
+    """Seconds the event loop may be blocked before the runner gives up what it owns."""
+    crash_cap: int = 3
+    """Crashes of a task that ran as the only suspect, after which it fails as poisoned."""
+    group_rows: int = 2_000
+    """Rows after which a commit takes no further execution."""
+    max_value_bytes: int = 1_000_000
+    """Largest encoded value under one context key, in bytes."""
+    max_context_bytes: int = 4_000_000
+    """Largest encoded context, in bytes."""
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            _check(field.name, getattr(self, field.name), type(field.default))
+        if not self.window:
+            object.__setattr__(self, "window", 4 * (self.async_slots + self.thread_slots))
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str] | None = None, **overrides: Any) -> Settings:
+        """Settings from ``CLOACINA_*`` variables, with ``overrides`` on top.
+
+        Raises `ValidationError` if a variable's text is no number.
+        """
+        source = os.environ if environ is None else environ
+        values: dict[str, Any] = {}
+        for field in fields(cls):
+            text = source.get(PREFIX + field.name.upper())
+            if text is not None:
+                values[field.name] = _parse(field.name, text, type(field.default))
+        return cls(**{**values, **overrides})
+
+
+_MAY_BE_ZERO = frozenset({"window", "max_pending", "max_waiting", "shutdown_grace", "cancel_grace"})
+
+
+def _check(name: str, value: object, kind: type) -> None:
+    if isinstance(value, bool) or not isinstance(value, int if kind is int else (int, float)):
+        raise ValidationError(f"setting {name}={value!r} must be {_KINDS[kind]}")
+    least = 0 if name in _MAY_BE_ZERO else 1 if kind is int else 0.001
+    if not least <= value < math.inf:
+        raise ValidationError(f"setting {name}={value!r} is out of range: give at least {least}")
+
+
+def _parse(name: str, text: str, kind: type) -> int | float:
+    try:
+        return int(text) if kind is int else float(text)
+    except ValueError:
+        raise ValidationError(f"{PREFIX}{name.upper()}={text!r} must be {_KINDS[kind]}") from None
+
+
+_KINDS: dict[type, str] = {int: "a whole number", float: "a number of seconds"}

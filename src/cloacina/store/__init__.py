@@ -1,0 +1,1 @@
+"""The only place with SQL: one module per noun, and what each database does its own way."""

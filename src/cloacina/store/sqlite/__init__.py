@@ -1,0 +1,1 @@
+"""The store on one SQLite file, or on a database in memory."""

@@ -1,0 +1,207 @@
+"""One connection to a database: how it is opened, how it runs SQL, and the transaction that writes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Generator, Sequence
+from pathlib import Path
+from typing import Any
+
+import apsw
+
+from cloacina.errors import ForeignConnection, ForkedProcess, StoreCorrupt, StoreError, StoreUnavailable
+from cloacina.store.location import Location
+from cloacina.store.sqlite import guard
+from cloacina.store.sqlite.errors import translate
+from cloacina.store.sqlite.wal import Wal
+
+_DRIVER_ERRORS = (apsw.Error, MemoryError, UnicodeError, OverflowError)
+
+_creating = threading.Lock()
+
+_SETTINGS = """
+PRAGMA foreign_keys = ON;
+PRAGMA trusted_schema = OFF;
+PRAGMA cell_size_check = ON;
+PRAGMA mmap_size = 0;
+PRAGMA temp_store = MEMORY;
+PRAGMA cache_size = -8000;
+PRAGMA journal_size_limit = 67108864;
+PRAGMA synchronous = FULL;
+PRAGMA wal_autocheckpoint = 0;
+"""
+
+
+class Connection:
+    """A connection of this process. Every error that it raises is one of `StoreError`."""
+
+    __slots__ = ("_busy_ms", "_pid", "_raw", "_stopped", "_wal", "location")
+
+    def __init__(self, location: Location, *, busy_timeout: float) -> None:
+        """Open the database at ``location``, which exists; a lock is waited for ``busy_timeout`` seconds."""
+        guard.refuse_inherited(location)
+        self.location = location
+        self._pid = os.getpid()
+        self._busy_ms = round(busy_timeout * 1000)
+        self._stopped: StoreError | None = None
+        self._wal: Wal | None = None
+        try:
+            self._raw = apsw.Connection(str(location), flags=apsw.SQLITE_OPEN_READWRITE)
+        except _DRIVER_ERRORS as error:
+            raise translate(error, str(location)) from error
+        if location.path:
+            guard.watch(self._raw, location)
+        try:
+            self._set_up()
+        except BaseException:
+            self.close(checkpoint=False)
+            raise
+
+    def change(self, sql: str, params: Sequence[object] = ()) -> int:
+        """Run one statement that writes; return how many rows it changed."""
+        self._run(sql, params)
+        return self._raw.changes()
+
+    def rows(self, sql: str, params: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+        """Run one statement and return its rows."""
+        cursor = self._run(sql, params)
+        try:
+            return list(cursor)
+        except _DRIVER_ERRORS as error:
+            raise translate(error, str(self.location)) from error
+
+    def row(self, sql: str, params: Sequence[object] = ()) -> tuple[Any, ...] | None:
+        """The first row of a statement, or None."""
+        rows = self.rows(sql, params)
+        return rows[0] if rows else None
+
+    def value(self, sql: str, params: Sequence[object] = ()) -> Any:
+        """The first column of the first row of a statement, or None."""
+        row = self.row(sql, params)
+        return row[0] if row else None
+
+    @contextlib.contextmanager
+    def transaction(self) -> Generator[None, None, None]:
+        """A transaction that writes: committed at the end, rolled back if anything is raised.
+
+        When it ends without an error, what it wrote is on the disk, in the log that belongs to the file.
+        """
+        if self._stopped is not None:
+            raise self._stopped
+        self._roll_back()
+        try:
+            self._run("BEGIN IMMEDIATE")
+            yield
+            self._run("COMMIT")
+            if self._wal is not None:
+                self._wal.verify()
+        except (StoreCorrupt, ForeignConnection) as error:
+            self._stopped = error
+            raise
+        finally:
+            self._roll_back()
+
+    @contextlib.contextmanager
+    def snapshot(self) -> Generator[None, None, None]:
+        """Let several statements that read see one state of the database; nothing if one is under way."""
+        if self._raw.in_transaction:
+            yield
+            return
+        self._run("BEGIN DEFERRED")
+        try:
+            yield
+        finally:
+            self._roll_back()
+
+    def follow_wal(self) -> None:
+        """From now on check the write-ahead log after each commit, and count its pages."""
+        if self.location.path:
+            guard.watch(self._raw, self.location)
+            self._wal = Wal(self._raw, self.location, self._busy_ms)
+
+    def checkpoint_if_due(self) -> None:
+        """See `Wal.checkpoint_if_due`."""
+        if self._wal is not None:
+            self._check_process()
+            try:
+                self._wal.checkpoint_if_due()
+            except _DRIVER_ERRORS as error:
+                raise translate(error, str(self.location)) from error
+
+    def close(self, *, checkpoint: bool = True) -> None:
+        """Close, which copies the log into the file if no other connection is open; twice does nothing.
+
+        In a forked child nothing is closed. Without ``checkpoint``, and if the connection was stopped, the
+        files are left as they are.
+        """
+        if self._pid != os.getpid():
+            return
+        guard.unwatch(self._raw)
+        with contextlib.suppress(apsw.Error):
+            if self._stopped is not None or not checkpoint:
+                self._raw.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+            self._raw.close(True)
+
+    def _set_up(self) -> None:
+        self._raw.set_busy_timeout(self._busy_ms)
+        if self._raw.readonly("main"):
+            raise StoreUnavailable(
+                f"database {self.location} is read-only; make the file writable for this user and process"
+            )
+        self._raw.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)
+        self.rows(_SETTINGS)
+
+    def _run(self, sql: str, params: Sequence[object] = ()) -> apsw.Cursor:
+        self._check_process()
+        try:
+            return self._raw.execute(sql, params)  # pyright: ignore[reportUnknownMemberType]
+        except _DRIVER_ERRORS as error:
+            raise translate(error, str(self.location)) from error
+
+    def _check_process(self) -> None:
+        if self._pid != os.getpid():
+            raise ForkedProcess(
+                f"database {self.location} was opened by process {self._pid}, and process {os.getpid()} was "
+                "forked from it; open it again after the fork, or start the child with 'spawn'"
+            )
+
+    def _roll_back(self) -> None:
+        """End a transaction that an error left open. What SQLite rolled back by itself is not there."""
+        if self._pid == os.getpid():
+            with contextlib.suppress(apsw.Error):
+                if self._raw.in_transaction:
+                    self._raw.execute("ROLLBACK")
+
+
+def create(path: Path) -> None:
+    """Make the database file if it is not there, empty, readable and writable by its owner only.
+
+    Raises `StoreUnavailable`. Never opens a file that exists, and one at a time in this process: closing a
+    descriptor drops the locks of a connection that the process may have on that file.
+    """
+    with _creating:
+        if guard.identify(path) is not None:
+            return
+        try:
+            _create(path)
+        except FileExistsError:
+            return
+        except OSError as error:
+            raise StoreUnavailable(
+                f"database {path} cannot be created: {error.strerror}; check the rights and the space of its folder"
+            ) from error
+
+
+def _create(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        os.fchmod(descriptor, 0o600)
+    finally:
+        os.close(descriptor)
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

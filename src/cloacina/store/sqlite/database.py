@@ -1,0 +1,159 @@
+"""A database on SQLite: where its files are, and the two stores over it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from cloacina.errors import StoreError
+from cloacina.model.status import ExecutionStatus, Reason
+from cloacina.store.location import Location
+from cloacina.store.rows import (
+    ExecutionFilter,
+    Group,
+    NewExecution,
+    RunnerRow,
+    StoredExecution,
+)
+from cloacina.store.sqlite import groups, reads, runners, unowned
+from cloacina.store.sqlite.batches import encode
+from cloacina.store.sqlite.connection import Connection, create
+from cloacina.store.sqlite.migrations.prepare import prepare
+
+
+class Database:
+    """The SQLite database at a location. Nothing is opened before `writer` is called.
+
+    ``busy_timeout`` is how many seconds a call waits for another connection's lock before it raises
+    `StoreBusy`. The writer is opened first; a database in memory has one connection for both stores, so
+    both are then used from one thread.
+    """
+
+    def __init__(self, location: Location, *, busy_timeout: float = 5.0) -> None:
+        self._location = location.resolved()
+        self._busy_timeout = busy_timeout
+        self._in_memory: Connection | None = None
+
+    @property
+    def path(self) -> Path | None:
+        """The database file, with links followed; None in memory."""
+        return self._location.path
+
+    @property
+    def runners(self) -> Path | None:
+        """The folder for the leases of runners; None in memory. It is not made here."""
+        return self._location.runners
+
+    def writer(self) -> SqliteWriter:
+        """Make the file if there is none, check and migrate it, and open the store that writes.
+
+        Raises `StoreCorrupt`, `SchemaTooNew`, `StoreUnavailable`, `StoreBusy` or `ForkedProcess`, and leaves
+        nothing open then.
+        """
+        if self._location.path is not None:
+            create(self._location.path)
+        connection = Connection(self._location, busy_timeout=self._busy_timeout)
+        try:
+            prepare(connection)
+            connection.follow_wal()
+        except BaseException:
+            connection.close(checkpoint=False)
+            raise
+        if self._location.path is None:
+            self._in_memory = connection
+        return SqliteWriter(connection)
+
+    def reader(self) -> SqliteReader:
+        """Open the store that reads, on a connection of its own that cannot write."""
+        if self._location.path is not None:
+            connection = Connection(self._location, busy_timeout=self._busy_timeout)
+            connection.rows("PRAGMA query_only = ON")
+            return SqliteReader(connection, owned=True)
+        if self._in_memory is None:
+            raise StoreError("a database in memory is read through its writer; open the writer first")
+        return SqliteReader(self._in_memory, owned=False)
+
+    def wal_signature(self) -> tuple[int, int] | None:
+        """Size and modification time (ns) of the write-ahead log: a commit of any process changes them.
+
+        None in memory or if there is no log. Runs no SQL.
+        """
+        try:
+            found = self._location.wal and self._location.wal.stat()
+        except OSError:
+            return None
+        return (found.st_size, found.st_mtime_ns) if found else None
+
+
+class SqliteWriter:
+    """`WriteStore` on SQLite. Each method is one transaction that takes the write lock at its start."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._data_version: int = connection.value("PRAGMA data_version")
+
+    def commit(self, group: Group) -> list[StoredExecution]:
+        return groups.commit(self._connection, group)
+
+    def insert_unowned(self, rows: Sequence[NewExecution]) -> list[StoredExecution | None]:
+        return unowned.insert(self._connection, rows)
+
+    def register_runner(self, row: RunnerRow) -> None:
+        runners.register(self._connection, row)
+
+    def register_versions(self, runner: str, versions: Sequence[tuple[str, str, str]], now: int) -> None:
+        runners.offer(self._connection, runner, versions, now)
+
+    def recover(self, runner: str, reason: Reason, now: int) -> int:
+        return runners.recover(self._connection, runner, reason, now)
+
+    def free_orphans(self, now: int) -> int:
+        return runners.free_orphans(self._connection, now)
+
+    def cancel_unowned(self, execution: str, now: int) -> ExecutionStatus | None:
+        return unowned.cancel(self._connection, execution, now)
+
+    def foreign_change(self) -> bool:
+        before, self._data_version = self._data_version, self._connection.value("PRAGMA data_version")
+        return self._data_version != before
+
+    def checkpoint_if_due(self) -> None:
+        self._connection.checkpoint_if_due()
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+class SqliteReader:
+    """`ReadStore` on SQLite."""
+
+    def __init__(self, connection: Connection, *, owned: bool) -> None:
+        """``owned``: the connection is closed with the store."""
+        self._connection = connection
+        self._owned = owned
+
+    def execution(self, id: str) -> StoredExecution | None:
+        found = reads.load(self._connection, encode([id]), attempts=True)
+        return found[0] if found else None
+
+    def executions(self, filter: ExecutionFilter) -> list[StoredExecution]:
+        return reads.listed(self._connection, filter)
+
+    def ended(self, ids: Sequence[str]) -> list[str]:
+        return reads.ended(self._connection, ids)
+
+    def pending(self) -> int:
+        return reads.pending(self._connection)
+
+    def runners(self) -> list[RunnerRow]:
+        return runners.alive(self._connection)
+
+    def versions(self, workflow: str) -> list[str]:
+        return runners.versions(self._connection, workflow)
+
+    def offered(self, workflow: str, version: str) -> list[str]:
+        return runners.offered(self._connection, workflow, version)
+
+    def close(self) -> None:
+        if self._owned:
+            self._connection.close()

@@ -1,0 +1,90 @@
+"""Preparing a database: recognise it, and bring it to the schema of this version, once.
+
+Any number of processes may do so at the same time: the work is one transaction behind SQLite's write lock,
+and whoever comes second finds it done.
+"""
+
+from __future__ import annotations
+
+import os
+
+from cloacina.errors import SchemaTooNew, StoreCorrupt, StoreUnavailable
+from cloacina.store.sqlite.connection import Connection
+from cloacina.store.sqlite.migrations import APPLICATION_ID, MIGRATIONS
+
+CHECKED_BYTES = 100_000_000
+"""A file of up to this size is checked as a whole when it is opened, at about 0.7 s a gigabyte."""
+
+
+def prepare(connection: Connection) -> None:
+    """Check that the database is ours and sound, set its journal mode, and migrate it if it is older.
+
+    Nothing is written to a database that is refused. Raises `StoreCorrupt` if it is damaged or somebody
+    else's, `SchemaTooNew`, and `StoreUnavailable` where it cannot have a write-ahead log.
+    """
+    version = _recognise(connection)
+    if version:
+        _check(connection)
+    _use_wal(connection)
+    if version < len(MIGRATIONS):
+        with connection.transaction():
+            _migrate(connection, _recognise(connection))
+
+
+def _recognise(connection: Connection) -> int:
+    """The schema version of the database, 0 for an empty one."""
+    application = connection.value("PRAGMA application_id")
+    version: int = connection.value("PRAGMA user_version")
+    if application == APPLICATION_ID:
+        if version > len(MIGRATIONS):
+            raise SchemaTooNew(
+                f"database {connection.location} has schema version {version}, and this version of cloacina "
+                f"knows {len(MIGRATIONS)}; upgrade cloacina, or give another path"
+            )
+        return version
+    if application or version or connection.value("SELECT count(*) FROM sqlite_schema"):
+        raise StoreCorrupt(
+            f"database {connection.location} belongs to another program, and nothing was written to it; "
+            "give cloacina a file of its own"
+        )
+    return 0
+
+
+def _check(connection: Connection) -> None:
+    """Look for damage in a small database; a larger one is checked by SQLite page by page as it is read."""
+    pages, size = connection.value("PRAGMA page_count"), connection.value("PRAGMA page_size")
+    if pages * size > CHECKED_BYTES:
+        return
+    problem = connection.value("PRAGMA quick_check(1)")
+    if problem != "ok":
+        raise StoreCorrupt(
+            f"database {connection.location} is damaged ({str(problem).splitlines()[-1]}); stop every process "
+            "that uses it and restore the file from a backup"
+        )
+
+
+def _use_wal(connection: Connection) -> None:
+    """Turn the write-ahead log on, which the file remembers."""
+    if connection.location.path is None:
+        return
+    mode = connection.value("PRAGMA journal_mode = WAL")
+    if mode != "wal":
+        raise StoreUnavailable(
+            f"database {connection.location} cannot have a write-ahead log where it is, perhaps on a network "
+            "file system; give a path on a local disk"
+        )
+
+
+def _migrate(connection: Connection, version: int) -> None:
+    for script in MIGRATIONS[version:]:
+        connection.rows(script)
+    if version == 0:
+        instance = os.urandom(16).hex()
+        connection.rows("INSERT INTO meta (key, value) VALUES ('instance', ?), ('epoch', '1')", (instance,))
+    connection.rows(
+        "INSERT INTO meta (key, value) VALUES ('schema_version', ?) "
+        "ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+        (str(len(MIGRATIONS)),),
+    )
+    connection.rows(f"PRAGMA user_version = {len(MIGRATIONS)}")
+    connection.rows(f"PRAGMA application_id = {APPLICATION_ID}")

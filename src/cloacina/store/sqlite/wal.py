@@ -1,0 +1,78 @@
+"""The write-ahead log: proof that it is still the one we write to, and when to copy it into the database."""
+
+from __future__ import annotations
+
+import apsw
+
+from cloacina.errors import ForeignConnection
+from cloacina.store.location import Location
+from cloacina.store.sqlite.guard import Identity, identify
+
+CHECKPOINT_PAGES = 1_000
+"""Pages (4 KiB) that the log may grow by before a checkpoint: about 4 MB, SQLite's own default."""
+
+LARGE_PAGES = 16_000
+"""Pages (about 64 MB) beyond which a checkpoint also tries to empty the log, if nobody reads from it."""
+
+
+class Wal:
+    """The log of the writer's connection."""
+
+    __slots__ = ("_busy_ms", "_connection", "_copied_at", "_identities", "_location", "_pages")
+
+    def __init__(self, connection: apsw.Connection, location: Location, busy_ms: int) -> None:
+        """``busy_ms``: the milliseconds that the connection waits for a lock, when this log lets it."""
+        self._connection = connection
+        self._busy_ms = busy_ms
+        self._location = location
+        self._identities = self._identify()
+        self._pages = 0
+        self._copied_at = 0
+        connection.set_wal_hook(self._grown)
+
+    def verify(self) -> None:
+        """Raise `ForeignConnection` if the database or its log is not the file that it was.
+
+        To be called after each commit and before it is acknowledged: what was committed to a log that is no
+        longer there is lost when this process ends.
+        """
+        if None in self._identities:
+            self._identities = self._identify()
+        if self._identify() != self._identities or None in self._identities:
+            raise ForeignConnection(
+                f"database {self._location}: the file or its write-ahead log was removed or replaced while it "
+                "was open, so commits are no longer safe; stop this process, find what opened, moved or "
+                "deleted the file, and start again"
+            )
+
+    def checkpoint_if_due(self) -> None:
+        """Copy the log into the database if it grew by `CHECKPOINT_PAGES` since that was last tried.
+
+        Waits for nobody: what readers still need stays in the log. Beyond `LARGE_PAGES` the log is emptied
+        as soon as no reader holds it.
+        """
+        if self._pages - self._copied_at < CHECKPOINT_PAGES:
+            return
+        self._copied_at = self._pages
+        self._checkpoint(apsw.SQLITE_CHECKPOINT_PASSIVE)
+        if self._pages > LARGE_PAGES:
+            self._checkpoint(apsw.SQLITE_CHECKPOINT_TRUNCATE)
+
+    def _checkpoint(self, mode: int) -> None:
+        self._connection.set_busy_timeout(0)
+        try:
+            self._connection.wal_checkpoint(mode=mode)
+        except (apsw.BusyError, apsw.LockedError):
+            pass
+        finally:
+            self._connection.set_busy_timeout(self._busy_ms)
+
+    def _grown(self, connection: apsw.Connection, database: str, pages: int) -> int:
+        """Called by SQLite after each commit of this connection, with the length of the log."""
+        self._pages = pages
+        self._copied_at = min(self._copied_at, pages)
+        return apsw.SQLITE_OK
+
+    def _identify(self) -> tuple[Identity | None, ...]:
+        path, wal = self._location.path, self._location.wal
+        return (identify(path) if path else None, identify(wal) if wal else None)
