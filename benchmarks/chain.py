@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from benchmarks.harness.engine import Execute, with_runner
 from benchmarks.harness.question import Metric, Question, Sample, Setting
-from benchmarks.harness.sizes import CHAIN, repeat
+from benchmarks.harness.sizes import CHAIN, CHAIN_REPEATS, repeat
 from benchmarks.harness.workflows import chain
 
-REPEATS = 10
 QUESTION = Question((Metric("step", "50-task chain", "ms/task", False, 0.6, 0.6),))
 
 
@@ -16,4 +15,4 @@ def sample(setting: Setting) -> Sample:
 
 
 async def measure(execute: Execute) -> Sample:
-    return {"step": 1e3 * await repeat(REPEATS, execute) / CHAIN}
+    return {"step": 1e3 * await repeat(CHAIN_REPEATS, execute) / CHAIN}

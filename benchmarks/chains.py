@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from benchmarks.harness.engine import Execute, with_runner
 from benchmarks.harness.question import Metric, Question, Sample, Setting
-from benchmarks.harness.sizes import CHAINS, LINKS, at_once, repeat
+from benchmarks.harness.sizes import CHAINS, CHAINS_REPEATS, LINKS, at_once, repeat
 from benchmarks.harness.workflows import chain
 
-REPEATS = 5
 QUESTION = Question((Metric("rate", "100 chains of 10", "tasks/s", True, 10_000, 0.25),))
 
 
@@ -16,4 +15,4 @@ def sample(setting: Setting) -> Sample:
 
 
 async def measure(execute: Execute) -> Sample:
-    return {"rate": CHAINS * LINKS / await repeat(REPEATS, lambda: at_once(CHAINS, execute))}
+    return {"rate": CHAINS * LINKS / await repeat(CHAINS_REPEATS, lambda: at_once(CHAINS, execute))}

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from benchmarks.harness.engine import Execute, with_runner
 from benchmarks.harness.question import Metric, Question, Sample, Setting
-from benchmarks.harness.sizes import BRANCHES, repeat
+from benchmarks.harness.sizes import BRANCHES, FAN_REPEATS, repeat
 from benchmarks.harness.workflows import fan
 
-REPEATS = 3
 QUESTION = Question((Metric("rate", "fan-out of 2,000 and a fan-in", "tasks/s", True, 11_000, 0.16),))
 
 
@@ -16,4 +15,4 @@ def sample(setting: Setting) -> Sample:
 
 
 async def measure(execute: Execute) -> Sample:
-    return {"rate": (BRANCHES + 1) / await repeat(REPEATS, execute)}
+    return {"rate": (BRANCHES + 1) / await repeat(FAN_REPEATS, execute)}

@@ -24,8 +24,11 @@ from benchmarks.harness.sizes import (
     BRANCHES,
     CALLS,
     CHAIN,
+    CHAIN_REPEATS,
     CHAINS,
+    CHAINS_REPEATS,
     EXECUTIONS,
+    FAN_REPEATS,
     INPUT,
     LINKS,
     one_by_one,
@@ -195,15 +198,15 @@ async def _throughput(floor: Floor) -> Sample:
 
 
 async def _chain(floor: Floor) -> Sample:
-    return {"step": 1e3 * await repeat(10, lambda: chains_of(floor, 1, CHAIN)) / CHAIN}
+    return {"step": 1e3 * await repeat(CHAIN_REPEATS, lambda: chains_of(floor, 1, CHAIN)) / CHAIN}
 
 
 async def _chains(floor: Floor) -> Sample:
-    return {"rate": CHAINS * LINKS / await repeat(5, lambda: chains_of(floor, CHAINS, LINKS))}
+    return {"rate": CHAINS * LINKS / await repeat(CHAINS_REPEATS, lambda: chains_of(floor, CHAINS, LINKS))}
 
 
 async def _fanout(floor: Floor) -> Sample:
-    return {"rate": (BRANCHES + 1) / await repeat(3, lambda: fan_of(floor, BRANCHES))}
+    return {"rate": (BRANCHES + 1) / await repeat(FAN_REPEATS, lambda: fan_of(floor, BRANCHES))}
 
 
 async def _latency(floor: Floor) -> Sample:

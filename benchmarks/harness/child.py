@@ -1,6 +1,6 @@
-"""A child process: measures one subject on one question, and prints the rounds as one line of JSON.
+"""A child process: measures one subject on one question, a round for each line that it is sent.
 
-``python -m benchmarks.harness.child SUBJECT QUESTION BODIES ROUNDS FOLDER``
+``python -m benchmarks.harness.child SUBJECT QUESTION BODIES FOLDER`` answers each line with a line of JSON.
 """
 
 from __future__ import annotations
@@ -44,25 +44,32 @@ def sampler(subject: str, name: str) -> Sampler | None:
     return found and partial(found, wal=subject == "dbos-wal")
 
 
-def measure(subject: str, name: str, bodies: Bodies, rounds: int, parent: Path) -> list[Sample]:
-    """So many rounds, each in a fresh folder; an empty list if the subject has no answer."""
+def serve(subject: str, name: str, bodies: Bodies, parent: Path) -> None:
+    """Answer every line of the input with one round, measured in a fresh folder."""
     take = sampler(subject, name)
     if take is None:
-        return []
-    warm_up = question(name).warm_up
-    samples: list[Sample] = []
+        return
     with fresh(parent) as shared:
-        for _ in range(rounds + warm_up):
-            with fresh(parent) as folder:
-                gc.collect()
-                samples.append(take(Setting(Path(folder), Path(shared), bodies)))
-    return samples[warm_up:]
+        if question(name).warm_up:
+            one_round(take, Path(shared), bodies, parent)
+        for _ in sys.stdin:
+            say(one_round(take, Path(shared), bodies, parent))
+
+
+def one_round(take: Sampler, shared: Path, bodies: Bodies, parent: Path) -> Sample:
+    with fresh(parent) as folder:
+        gc.collect()
+        return take(Setting(Path(folder), shared, bodies))
+
+
+def say(sample: Sample) -> None:
+    sys.stdout.write(json.dumps(sample) + "\n")
+    sys.stdout.flush()
 
 
 def main() -> None:
-    subject, name, bodies, rounds, parent = sys.argv[1:]
-    samples = measure(subject, name, cast(Bodies, bodies), int(rounds), Path(parent))
-    sys.stdout.write(json.dumps(samples) + "\n")
+    subject, name, bodies, parent = sys.argv[1:]
+    serve(subject, name, cast(Bodies, bodies), Path(parent))
 
 
 if __name__ == "__main__":

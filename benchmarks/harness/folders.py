@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from pathlib import Path
 
@@ -25,7 +24,7 @@ def choose(asked: str | None) -> Path:
 
     Raises `SystemExit` if it is in memory.
     """
-    usual = [asked] if asked else [tempfile.gettempdir(), "/var/tmp", os.getcwd()]
+    usual = [asked] if asked else [tempfile.gettempdir(), "/var/tmp", "."]
     for candidate in map(Path, usual):
         if candidate.is_dir() and file_system(candidate) not in IN_MEMORY:
             return candidate

@@ -6,7 +6,7 @@ import os
 import platform
 import statistics
 import time
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -18,7 +18,7 @@ def describe(parent: Path) -> dict[str, str]:
     import apsw
 
     facts = {
-        "date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+        "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "CPU": f"{_cpu_model()}, {len(os.sched_getaffinity(0))} cores",
         "load average before": f"{os.getloadavg()[0]:.2f}",
         "disk": f"{file_system(parent)}, fdatasync of 4 KiB {fdatasync_ms(parent):.3f} ms (median)",

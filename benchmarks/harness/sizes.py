@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import statistics
 import time
 from collections.abc import Awaitable, Callable
@@ -11,14 +12,14 @@ from typing import Any
 EXECUTIONS = 2_000
 """One-task executions submitted at once."""
 
-CHAIN = 50
-"""Tasks of the chain whose tasks are timed one by one."""
+CHAIN, CHAIN_REPEATS = 50, 10
+"""Tasks of the chain that runs alone, and how often it runs in a round, which counts the median."""
 
-CHAINS, LINKS = 100, 10
-"""Chains that run side by side, and tasks in each."""
+CHAINS, LINKS, CHAINS_REPEATS = 100, 10, 3
+"""Chains that run side by side, tasks in each, and how often all of that runs in a round."""
 
-BRANCHES = 2_000
-"""Tasks of the fan-out, all of which the fan-in depends on."""
+BRANCHES, FAN_REPEATS = 2_000, 3
+"""Tasks of the fan-out, all of which the fan-in depends on, and how often it runs in a round."""
 
 CALLS = 500
 """Executions one after the other on an idle engine."""
@@ -74,3 +75,14 @@ async def one_by_one(times: int, work: Callable[[], Awaitable[object]]) -> dict[
         durations.append(1e3 * (time.perf_counter() - begin))
     cuts = statistics.quantiles(durations, n=100, method="inclusive")
     return {"p50": cuts[49], "p95": cuts[94], "p99": cuts[98]}
+
+
+async def watch_idle(statements: Callable[[], int]) -> dict[str, float]:
+    """Count statements and this process's CPU time while nothing happens; both per minute."""
+    before, used = statements(), sum(os.times()[:2])
+    await asyncio.sleep(IDLE_SECONDS)
+    minutes = IDLE_SECONDS / 60
+    return {
+        "statements": (statements() - before) / minutes,
+        "cpu": (sum(os.times()[:2]) - used) / minutes,
+    }

@@ -1,1 +1,85 @@
-"""Durable workflows inside a Python application."""
+"""Durable workflows inside a Python application: no server, no broker, one SQLite file.
+
+What most programs need is here. The rest is where its name says: every error in `cloacina.errors`, backoffs
+and transient types in `cloacina.model.retry`, rule values in `cloacina.model.rules`.
+"""
+
+from cloacina.blocking import BlockingRunner
+from cloacina.engine.executors.callbacks import CallbackInfo
+from cloacina.errors import (
+    CloacinaError,
+    ContextError,
+    ExecutionFailed,
+    IdempotencyConflict,
+    PermanentError,
+    QueueFull,
+    ResultTimeout,
+    StoreError,
+    TaskError,
+    TransientError,
+    ValidationError,
+    WorkflowError,
+)
+from cloacina.model.builder import WorkflowBuilder
+from cloacina.model.context import Context
+from cloacina.model.keys import Key
+from cloacina.model.result import ExecutionResult, TaskResult
+from cloacina.model.retry import Exponential, RetryPolicy
+from cloacina.model.rules import (
+    all_of,
+    always,
+    any_of,
+    context_value,
+    none_of,
+    task_failed,
+    task_skipped,
+    task_success,
+)
+from cloacina.model.status import ExecutionStatus, TaskState
+from cloacina.model.task import Task, task
+from cloacina.model.workflow import Workflow
+from cloacina.observe.logs import init_logging
+from cloacina.runner import ExecutionHandle, Runner, run
+from cloacina.settings import Settings
+
+__all__ = [
+    "BlockingRunner",
+    "CallbackInfo",
+    "CloacinaError",
+    "Context",
+    "ContextError",
+    "ExecutionFailed",
+    "ExecutionHandle",
+    "ExecutionResult",
+    "ExecutionStatus",
+    "Exponential",
+    "IdempotencyConflict",
+    "Key",
+    "PermanentError",
+    "QueueFull",
+    "ResultTimeout",
+    "RetryPolicy",
+    "Runner",
+    "Settings",
+    "StoreError",
+    "Task",
+    "TaskError",
+    "TaskResult",
+    "TaskState",
+    "TransientError",
+    "ValidationError",
+    "Workflow",
+    "WorkflowBuilder",
+    "WorkflowError",
+    "all_of",
+    "always",
+    "any_of",
+    "context_value",
+    "init_logging",
+    "none_of",
+    "run",
+    "task",
+    "task_failed",
+    "task_skipped",
+    "task_success",
+]

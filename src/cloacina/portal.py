@@ -12,6 +12,7 @@ import os
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent import futures
+from contextlib import suppress
 from inspect import CORO_CREATED, getcoroutinestate
 from typing import Any, ParamSpec, TypeAlias, TypeVar
 
@@ -99,13 +100,20 @@ class Portal:
             raise ForkedProcess(
                 "this runner was started before a fork and its thread is not in the child: start one after the fork"
             )
-        if _is_here(loop):
-            raise WrongThread(
-                f"a blocking call on the event loop's own thread would stop it for ever: {self.remedy}"
-            )
+        self._refuse_own_thread(loop)
         if not loop.is_running():
             raise RunnerClosed(self.closed)
         return loop
+
+    def _refuse_own_thread(self, loop: asyncio.AbstractEventLoop) -> None:
+        try:
+            here = asyncio.get_running_loop()
+        except RuntimeError:
+            return
+        if here is loop:
+            raise WrongThread(
+                f"a blocking call on the event loop's own thread would stop it for ever: {self.remedy}"
+            )
 
 
 class OwnLoop(Portal):
@@ -146,7 +154,7 @@ class OwnLoop(Portal):
         """Call ``stop`` as `Portal.close` does, then end the thread. The second time, nothing happens."""
         if self._loop is None or self._pid != os.getpid():
             return
-        _refuse_here(self._loop, self.remedy)
+        self._refuse_own_thread(self._loop)
         try:
             super().close(stop, *args, **kwargs)
         finally:
@@ -166,7 +174,8 @@ class OwnLoop(Portal):
         loop, self._loop = self._loop, None
         if loop is None:
             return
-        loop.call_soon_threadsafe(loop.stop)
+        with suppress(RuntimeError):
+            loop.call_soon_threadsafe(loop.stop)
         # A body that ignores its cancellation may hold the loop; the thread is a daemon.
         if self._thread is not None:
             self._thread.join(LAST_GRACE)

@@ -53,7 +53,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            _check(field.name, getattr(self, field.name), type(field.default))
+            _check(field.name, getattr(self, field.name))
         if not self.window:
             object.__setattr__(self, "window", 4 * (self.async_slots + self.thread_slots))
 
@@ -68,14 +68,19 @@ class Settings:
         for field in fields(cls):
             text = source.get(PREFIX + field.name.upper())
             if text is not None:
-                values[field.name] = _parse(field.name, text, type(field.default))
+                values[field.name] = _parse(field.name, text)
         return cls(**{**values, **overrides})
 
 
 _MAY_BE_ZERO = frozenset({"window", "max_pending", "max_waiting", "shutdown_grace", "cancel_grace"})
 
 
-def _check(name: str, value: object, kind: type) -> None:
+def _kind(name: str) -> type[int] | type[float]:
+    return int if _TYPES[name] == "int" else float
+
+
+def _check(name: str, value: object) -> None:
+    kind = _kind(name)
     if isinstance(value, bool) or not isinstance(value, int if kind is int else (int, float)):
         raise ValidationError(f"setting {name}={value!r} must be {_KINDS[kind]}")
     least = 0 if name in _MAY_BE_ZERO else 1 if kind is int else 0.001
@@ -83,7 +88,8 @@ def _check(name: str, value: object, kind: type) -> None:
         raise ValidationError(f"setting {name}={value!r} is out of range: give at least {least}")
 
 
-def _parse(name: str, text: str, kind: type) -> int | float:
+def _parse(name: str, text: str) -> int | float:
+    kind = _kind(name)
     try:
         return int(text) if kind is int else float(text)
     except ValueError:
@@ -91,3 +97,4 @@ def _parse(name: str, text: str, kind: type) -> int | float:
 
 
 _KINDS: dict[type, str] = {int: "a whole number", float: "a number of seconds"}
+_TYPES: dict[str, object] = {field.name: field.type for field in fields(Settings)}

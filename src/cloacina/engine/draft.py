@@ -29,39 +29,80 @@ Told = tuple[int, TaskState, ErrorInfo | None]
 
 
 class Draft:
-    """See the module's text. ``row`` is the execution as the store has it once the item is committed."""
+    """See the module's text."""
 
-    __slots__ = ("_dag", "_runner", "history", "item", "row", "told")
+    __slots__ = (
+        "_dag",
+        "_new",
+        "_origin",
+        "_runner",
+        "history",
+        "item",
+        "progress",
+        "started",
+        "status",
+        "told",
+    )
 
-    def __init__(self, row: StoredExecution, runner: str, dag: Dag) -> None:
-        self.row = row
+    def __init__(self, origin: StoredExecution, runner: str, dag: Dag) -> None:
+        self.status = origin.status
+        """Where the execution stands, or will once the item is committed."""
+        self.started = origin.started
+        """When its first attempt started, in microseconds."""
+        self.progress: Progress | None = None
+        """What the item says of the execution itself, if it gives up or ends it."""
         self.history = History()
-        self.item = Item(row.id)
+        self.item = Item(origin.id)
         self.told: list[Told] = []
         """Tasks that end for good with this item."""
+        self._origin = origin
         self._runner = runner
         self._dag = dag
+        self._new = False
+
+    @property
+    def input(self) -> str:
+        """The execution's input, as it is stored."""
+        return self._origin.input
 
     def hand_out(self) -> Item | None:
         """The item, if there is anything in it."""
+        if self._new:
+            self.item.new = self._new_row()
         return self.item if self.item.rows else None
 
     def clear(self) -> list[Told]:
-        """Begin the next item; return the tasks that the last one ended."""
+        """The item is committed or dropped: begin the next one; return the tasks that the last one ended."""
         told, self.told = self.told, []
-        self.item = Item(self.row.id)
+        self.item = Item(self._origin.id)
+        self._new = False
         return told
 
     def load(self, stored: StoredExecution, dag: Dag) -> None:
         """Begin again from what is stored."""
-        self.row = stored
+        self._origin, self.status, self.started = stored, stored.status, stored.started
+        self.progress = None
         self.history = History()
         self.history.load(stored.attempts, dag.index)
         self.clear()
 
-    def create(self, new: NewExecution) -> None:
-        """The execution is new."""
-        self.item.new = new
+    def create(self) -> None:
+        """The execution is new: insert it."""
+        self._new = True
+
+    def stored(self) -> StoredExecution:
+        """The execution with its attempts, as the store has it once the item is committed."""
+        end = self.progress
+        return self._origin._replace(
+            status=self.status,
+            owner=self._runner if end is None else end.next_owner,
+            started=self.started,
+            finished=end and end.finished,
+            wake_at=end and end.wake_at,
+            result=end and end.result,
+            error=end and end.error,
+            attempts=self.history.rows(),
+        )
 
     def start(self, attempt: Attempt) -> None:
         """An attempt starts; with the first one, so does the execution."""
@@ -74,7 +115,7 @@ class Draft:
             int(attempt.suspect),
         )
         self.item.starts.append(row)
-        if self.row.started is None:
+        if self.started is None:
             self._begin(attempt.started)
 
     def end(
@@ -109,7 +150,7 @@ class Draft:
         """A task ends without running; ``last`` is the number of its last attempt, 0 if there was none."""
         info = error or (describe(ruling.error) if ruling.error is not None else None)
         verdict = Verdict(
-            self.row.id,
+            self._origin.id,
             self._dag.ids[ruling.index],
             last + 1 if last else 0,
             _ATTEMPT_STATE[ruling.state],
@@ -123,32 +164,22 @@ class Draft:
 
     def finish(self, status: ExecutionStatus, result: str, error: str | None, now: int) -> None:
         """The execution ends."""
-        cut = error_text(error)
-        self.row = self.row._replace(
-            status=status, owner=None, result=result, error=cut, finished=now, wake_at=None
-        )
-        self.item.progress = Progress(
-            self.row.id, self._runner, status, None, self.row.started, now, None, result, cut
-        )
+        self._give_up(status, finished=now, result=result, error=error)
 
-    def park(self, error: str, now: int) -> None:
+    def park(self, why: str, now: int) -> None:
         """The execution is set aside, with a reason that its reader can see."""
         self.clear()
-        cut = error_text(error)
-        status = ExecutionStatus.PARKED
-        self.row = self.row._replace(status=status, owner=None, error=cut)
-        self.item.progress = Progress(self.row.id, self._runner, status, None, error=cut)
-        self.item.events.append(Event(self.row.id, now, "parked", cut or ""))
+        self._give_up(ExecutionStatus.PARKED, error=why)
+        self.item.events.append(Event(self._origin.id, now, "parked", error_text(why) or ""))
 
-    def give_up(self, wake_at: int) -> None:
-        """The execution is stored away, without owner, until ``wake_at``."""
-        self.row = self.row._replace(owner=None, wake_at=wake_at)
-        self.item.progress = Progress(self.row.id, self._runner, self.row.status, None, wake_at=wake_at)
+    def store_away(self, wake_at: int) -> None:
+        """The execution only waits: it is without owner until ``wake_at``."""
+        self._give_up(self.status, wake_at=wake_at)
 
     @property
     def gives_up(self) -> bool:
         """True if the item ends the runner's ownership: the execution ended, was parked or stored away."""
-        return self.item.progress is not None and self.item.progress.next_owner is None
+        return self.progress is not None
 
     def why_failed(self, tasks: Iterable[int]) -> str | None:
         """Why an execution failed, in one line, from the tasks that broke it."""
@@ -157,19 +188,54 @@ class Draft:
         return "; ".join(told[:3]) + more if told else None
 
     def _begin(self, now: int) -> None:
-        status = ExecutionStatus.RUNNING
-        self.row = self.row._replace(status=status, started=now)
-        if self.item.new is not None:
-            self.item.new = self.item.new._replace(status=status, started=now)
-        else:
-            self.item.progress = Progress(self.row.id, self._runner, status, self._runner, now)
+        self.status, self.started = ExecutionStatus.RUNNING, now
+        if not self._new:
+            self.item.progress = Progress(self._origin.id, self._runner, self.status, self._runner, now)
+
+    def _give_up(
+        self,
+        status: ExecutionStatus,
+        *,
+        finished: int | None = None,
+        wake_at: int | None = None,
+        result: str | None = None,
+        error: str | None = None,
+    ) -> None:
+        self.status = status
+        self.item.progress = self.progress = Progress(
+            self._origin.id,
+            self._runner,
+            status,
+            None,
+            self.started,
+            finished,
+            wake_at,
+            result,
+            error_text(error),
+        )
+
+    def _new_row(self) -> NewExecution:
+        origin = self._origin
+        return NewExecution(
+            origin.id,
+            origin.workflow,
+            origin.version,
+            ExecutionStatus.PENDING if self.started is None else ExecutionStatus.RUNNING,
+            origin.input,
+            origin.key,
+            origin.priority,
+            origin.tags,
+            self._runner,
+            origin.created,
+            self.started,
+        )
 
 
 def poisoned(state: ExecutionState, index: int) -> ErrorInfo:
     """The error of a task that crashed its process too often."""
     return ErrorInfo(
         "cloacina.poisoned",
-        f"task {state.dag.ids[index]!r} crashed its process {state.suspected[index]} times while no other "
+        f"task {state.dag.ids[index]!r} crashed its process {state.suspected(index)} times while no other "
         "suspect ran; it is not tried again",
     )
 

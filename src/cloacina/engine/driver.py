@@ -17,6 +17,7 @@ from cloacina.clock import Clock, Randomness, Timer
 from cloacina.engine.draft import Draft, poisoned
 from cloacina.engine.executors.attempt import Attempt, Ending, describe
 from cloacina.engine.records import past_of
+from cloacina.engine.waits import Waits
 from cloacina.errors import ContextError, StoreRefused
 from cloacina.logic.execution import Consequences, ExecutionState, Ruling
 from cloacina.model.context import Context
@@ -24,7 +25,7 @@ from cloacina.model.result import ErrorInfo
 from cloacina.model.status import AttemptState, ExecutionStatus, Reason, TaskState
 from cloacina.model.values import JSON, Limits, encode
 from cloacina.model.workflow import Workflow
-from cloacina.store.rows import Item, NewExecution, StoredExecution
+from cloacina.store.rows import Item, StoredExecution
 
 
 class Host(Protocol):
@@ -73,27 +74,25 @@ class Driver:
     """See the module's text."""
 
     __slots__ = (
+        "_begun",
         "_cause",
         "_deadline",
         "_endings",
         "_fresh",
         "_host",
-        "_lingering",
-        "_overdue",
-        "_timers",
         "_waits",
         "counted",
         "draft",
         "heard",
         "held",
         "id",
-        "new",
         "over",
         "priority",
         "ready",
         "refusals",
         "running",
         "state",
+        "unstored",
         "workflow",
     )
 
@@ -104,8 +103,9 @@ class Driver:
         self.priority = row.priority
         self.state = ExecutionState(workflow, input, host.limits)
         self.draft = Draft(row, host.runner, workflow.dag)
-        self.new: NewExecution | None = None
-        """The row to insert, until it is stored."""
+        self.unstored = False
+        """True for a new execution until its first item is committed."""
+        self._begun = False
         self.ready: set[int] = set()
         self.running: dict[int, Attempt] = {}
         self.heard = False
@@ -121,16 +121,13 @@ class Driver:
         self._fresh: list[Attempt] = []
         self._endings: list[tuple[Attempt, Ending]] = []
         self._cause: Reason | None = None
-        self._timers: dict[int, Timer] = {}
         self._deadline: Timer | None = None
-        self._waits: list[int] = []
-        self._lingering: set[int] = set()
-        self._overdue: set[int] = set()
+        self._waits: Waits | None = None
 
     @property
     def status(self) -> ExecutionStatus:
         """Where the execution stands, or will once the item in flight is committed."""
-        return self.draft.row.status
+        return self.draft.status
 
     @property
     def active(self) -> bool:
@@ -154,9 +151,9 @@ class Driver:
 
     # What happens to it.
 
-    def create(self, new: NewExecution) -> None:
+    def create(self) -> None:
         """It is a new execution, to be stored with its first item."""
-        self.new = new
+        self.unstored = True
         self._host.hear(self)
 
     def restore(self, stored: StoredExecution) -> None:
@@ -164,7 +161,6 @@ class Driver:
         now = self._host.clock.now()
         self.draft.load(stored, self.state.dag)
         self._follow(self.state.restore(past_of(stored)), now)
-        self._waits = list(self.state.due)
         self._set_timers(now)
         self._host.hear(self)
 
@@ -184,10 +180,7 @@ class Driver:
 
     def due(self, index: int) -> None:
         """A task's retry is due."""
-        self._timers.pop(index, None)
-        if index in self._lingering:
-            self._overdue.add(index)
-        elif self.state.standing.states[index] is TaskState.WAITING:
+        if self.state.standing.states[index] is TaskState.WAITING:
             self._make_ready(index)
 
     # What follows, gathered into one item.
@@ -197,8 +190,9 @@ class Driver:
         self.heard = False
         if self.over or self.held or self.draft.gives_up:
             return 0
-        if self.new is not None and self.draft.item.new is None:
-            self.draft.create(self.new)
+        if self.unstored and not self._begun:
+            self._begun = True
+            self.draft.create()
             self._follow(self.state.begin(), now)
         endings, self._endings = self._endings, []
         for attempt, ending in endings:
@@ -238,7 +232,7 @@ class Driver:
 
     def committed(self, now: int) -> None:
         """The item is durable: start bodies, set timers, tell who waits."""
-        self.new, self.refusals = None, 0
+        self.unstored, self.refusals = False, 0
         gone = self.draft.gives_up
         told = self.draft.clear()
         fresh, self._fresh = self._fresh, []
@@ -288,13 +282,13 @@ class Driver:
         self.over = True
         for attempt in list(self.running.values()):
             self._host.cut(attempt)
-        for timer in self._timers.values():
-            timer.cancel()
-        self._timers.clear()
+        if self._waits is not None:
+            self._waits.cancel()
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
         self.ready.clear()
+        self.state.forget()
 
     def _settle(self, attempt: Attempt, ending: Ending, now: int) -> None:
         index, state = attempt.index, self.state
@@ -317,15 +311,15 @@ class Driver:
             self._follow(found, now)
             return
         state.wait(index, retry_at)
-        self._waits.append(index)
-        if ending.state is AttemptState.TIMED_OUT and not attempt.task_object.is_async:
-            self._wait_for_thread(attempt)
+        task = attempt.task_object
+        if ending.state is AttemptState.TIMED_OUT and not task.is_async and not task.overlap:
+            self._waits_of().hold(attempt)
 
     def _follow(self, found: Consequences, now: int) -> None:
         for ruling in found.rulings:
             self.draft.rule(ruling, self.state.attempts[ruling.index], now)
         for index in found.ready:
-            if self.state.suspected.get(index, 0) >= self._host.crash_cap:
+            if self.state.suspected(index) >= self._host.crash_cap:
                 error = poisoned(self.state, index)
                 self._fail_unstarted(Ruling(index, TaskState.FAILED, Reason.POISONED), error, now)
             else:
@@ -355,7 +349,7 @@ class Driver:
         try:
             result = encode(self.state.result())
         except ContextError as refused:
-            result = self.draft.row.input
+            result = self.draft.input
             if status is ExecutionStatus.COMPLETED:
                 status, error = ExecutionStatus.FAILED, f"the result's context cannot be built: {refused}"
         self.draft.finish(status, result, error, now)
@@ -372,35 +366,22 @@ class Driver:
         ended = self.state.outcome()
         return ended.status, self.draft.why_failed(ended.unpassed)
 
-    def _wait_for_thread(self, attempt: Attempt) -> None:
-        """The body still runs on its thread: hold the retry back until it ends, unless they may overlap."""
-        index = attempt.index
-
-        def left() -> None:
-            self._lingering.discard(index)
-            if index in self._overdue:
-                self._overdue.discard(index)
-                self.due(index)
-
-        if not attempt.task_object.overlap:
-            self._lingering.add(index)
-            attempt.left = left
+    def _waits_of(self) -> Waits:
+        if self._waits is None:
+            self._waits = Waits(self._host.clock, self.due)
+        return self._waits
 
     def _set_timers(self, now: int) -> None:
-        clock = self._host.clock
-        waits, self._waits = self._waits, []
-        for index in waits:
-            due = self.state.due.get(index)
-            if due is not None and index not in self._timers:
-                delay = max(0.0, (due - now) / 1e6)
-                self._timers[index] = clock.call_later(delay, partial(self.due, index))
+        for index, due in self.state.due.items():
+            if index not in self.ready:
+                self._waits_of().add(index, (due - now) / 1e6)
         deadline = self._deadline_at() if self._deadline is None else None
         if deadline is not None:
             delay = max(0.0, (deadline - now) / 1e6)
-            self._deadline = clock.call_later(delay, partial(self.stop, Reason.EXECUTION_TIMEOUT))
+            self._deadline = self._host.clock.call_later(delay, partial(self.stop, Reason.EXECUTION_TIMEOUT))
 
     def _deadline_at(self) -> int | None:
-        started = self.draft.row.started
+        started = self.draft.started
         if self.workflow.timeout is None or started is None:
             return None
         return started + round(self.workflow.timeout * 1e6)

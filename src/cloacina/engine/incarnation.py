@@ -35,9 +35,11 @@ from cloacina.model.workflow import Workflow
 from cloacina.observe.logs import get_logger
 from cloacina.settings import Settings
 from cloacina.store.port import ReadStore, WriteStore
-from cloacina.store.rows import ClaimRequest, NewExecution, StoredExecution
+from cloacina.store.rows import ClaimRequest, Item, NewExecution, StoredExecution
 
 log = get_logger("runner")
+
+Answer = Callable[[BaseException | None], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +80,7 @@ class Incarnation:
         self._lost = lost
         self._heard: deque[Driver] = deque()
         self._batch: list[Driver] = []
-        self._stored: dict[str, Callable[[BaseException | None], None]] = {}
+        self._unanswered: dict[str, tuple[NewExecution, Answer]] = {}
         self._alarm: tuple[int, Timer] | None = None
         self._active = 0
         self._bodies = 0
@@ -96,17 +98,31 @@ class Incarnation:
         new: NewExecution,
         workflow: Workflow,
         input: dict[str, JSON],
-        stored: Callable[[BaseException | None], None],
+        stored: Answer,
     ) -> None:
         """Own a new execution; ``stored`` is called when it is durable, or with the error if it is refused."""
-        row = StoredExecution(
-            new.id, new.workflow, new.version, new.status, new.input, None, new.key, new.priority, new.tags,
-            new.owner, None, new.created, new.started, None, None, None,
-        )  # fmt: skip
-        driver = Driver(self, workflow, row, input)
+        origin = StoredExecution(
+            new.id,
+            new.workflow,
+            new.version,
+            new.status,
+            new.input,
+            None,
+            None,
+            new.priority,
+            new.tags,
+            self.runner,
+            None,
+            new.created,
+            None,
+            None,
+            None,
+            None,
+        )
+        driver = Driver(self, workflow, origin, input)
         self.drivers[new.id] = driver
-        self._stored[new.id] = stored
-        driver.create(new)
+        self._unanswered[new.id] = (new, stored)
+        driver.create()
         self._count(driver, True)
 
     def look_for_work(self) -> None:
@@ -152,15 +168,9 @@ class Incarnation:
         self.drivers.clear()
         self.executor.close()
 
-    def unacknowledged(self) -> dict[str, tuple[NewExecution, Callable[[BaseException | None], None]]]:
+    def unacknowledged(self) -> dict[str, tuple[NewExecution, Answer]]:
         """New executions whose submit has not been answered: they must be stored another way."""
-        waiting: dict[str, tuple[NewExecution, Callable[[BaseException | None], None]]] = {}
-        for execution, stored in self._stored.items():
-            driver = self.drivers.get(execution)
-            new = None if driver is None else driver.new
-            if new is not None:
-                waiting[execution] = (new, stored)
-        self._stored = {}
+        waiting, self._unanswered = self._unanswered, {}
         return waiting
 
     # Host of the drivers.
@@ -214,17 +224,19 @@ class Incarnation:
         self._count(driver, False)
         if not driver.status.terminal:
             return
-        row = driver.draft.row._replace(attempts=driver.draft.history.rows())
-        ids = driver.state.dag.ids
-        self.means.hub.tell(driver.id, lambda: result_of(row, ids))
-        workflow = driver.workflow
+        draft, ids = driver.draft, driver.state.dag.ids
+        self.means.hub.tell(driver.id, lambda: result_of(draft.stored(), ids))
+        self._call_back(driver)
+
+    def _call_back(self, driver: Driver) -> None:
+        workflow, ended = driver.workflow, driver.draft.progress
         status = ExecutionStatus
         callback = {status.COMPLETED: workflow.on_success, status.FAILED: workflow.on_failure}.get(
             driver.status
         )
-        if callback is not None:
-            info = CallbackInfo(driver.id, workflow.name, driver.status, error=row.error)
-            view = cast("dict[str, JSON]", decode(row.result or "{}"))
+        if callback is not None and ended is not None:
+            info = CallbackInfo(driver.id, workflow.name, driver.status, error=ended.error)
+            view = cast("dict[str, JSON]", decode(ended.result or "{}"))
             self.means.callbacks.call(callback, Context.over(view, self.limits, read_only=True), info)
 
     # Waits of bodies for other executions.
@@ -265,7 +277,7 @@ class Incarnation:
                 driver.grant(index, now)
                 chosen[driver.id] = driver
         self._batch = []
-        items = []
+        items: list[Item] = []
         for driver in chosen.values():
             self._store_away(driver, now)
             item = driver.seal(now)
@@ -283,9 +295,9 @@ class Incarnation:
             if refusal is not None:
                 self._refused(driver, refusal)
                 continue
-            stored = self._stored.pop(driver.id, None)
-            if stored is not None:
-                stored(None)
+            unanswered = self._unanswered.pop(driver.id, None)
+            if unanswered is not None:
+                unanswered[1](None)
             driver.committed(now)
         if batch.claim is not None:
             self._take_over(written.claimed, batch.claim.limit)
@@ -301,8 +313,8 @@ class Incarnation:
         if idle <= self.means.settings.max_waiting or driver.running or driver.ready or not driver.state.live:
             return
         wake_at = driver.wake_at
-        if wake_at is not None and not driver.over and not driver.held and driver.new is None:
-            driver.draft.give_up(wake_at)
+        if wake_at is not None and not driver.over and not driver.held and not driver.unstored:
+            driver.draft.store_away(wake_at)
             self._wake_up_at(wake_at)
 
     # Claims.
@@ -352,12 +364,12 @@ class Incarnation:
     # Refusals.
 
     def _refused(self, driver: Driver, error: StoreRefused) -> None:
-        stored = self._stored.pop(driver.id, None)
-        if stored is not None:
+        unanswered = self._unanswered.pop(driver.id, None)
+        if unanswered is not None:
             driver.drop()
             self.drivers.pop(driver.id, None)
             self._count(driver, False)
-            stored(error)
+            unanswered[1](error)
             return
         driver.refusals += 1
         driver.held = True

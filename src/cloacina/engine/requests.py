@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import builtins
-from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import cast
 
 from cloacina.engine.engine import Engine
 from cloacina.engine.executors.attempt import Attempt
 from cloacina.engine.hub import Told
+from cloacina.engine.incarnation import Incarnation
 from cloacina.engine.records import info_of, result_of
 from cloacina.errors import (
     ExecutionNotFound,
@@ -81,10 +82,13 @@ class Requests:
     ) -> ExecutionResult:
         """Store a new execution and wait for its end."""
         row, known, data = await self._prepare(workflow, input, options)
-        hub = self._engine.hub
+        hub, life = self._engine.hub, self._engine.life
         future = hub.wait(row.id)
         try:
-            async with self._without_slot():
+            async with _WithoutSlot(life):
+                if row.key is None and life.room():
+                    life.adopt(row, known, data, partial(_fail, future))
+                    return await self._await(row.id, future, timeout)
                 execution = await self._store(row, known, data)
                 if execution != row.id:
                     return await self.result(execution, timeout)
@@ -122,7 +126,7 @@ class Requests:
                 stored = await self.stored(execution)
                 if stored.status.terminal:
                     return self._told(stored)
-            async with self._without_slot():
+            async with _WithoutSlot(self._engine.life):
                 return await self._await(execution, future, timeout)
         finally:
             hub.leave(execution, future)
@@ -132,7 +136,7 @@ class Requests:
         driver = self._engine.life.drivers.get(execution)
         return (
             driver.status
-            if driver is not None and driver.new is None
+            if driver is not None and not driver.unstored
             else (await self.stored(execution)).status
         )
 
@@ -218,11 +222,7 @@ class Requests:
         if row.key is None and life.room():
             future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-            def stored(error: BaseException | None) -> None:
-                if not future.done():
-                    future.set_result(None) if error is None else future.set_exception(error)
-
-            life.adopt(row._replace(owner=life.runner), workflow, data, stored)
+            life.adopt(row, workflow, data, partial(_answer, future))
             await future
             return row.id
         holder = await self._engine.intake.add(row)
@@ -249,20 +249,6 @@ class Requests:
                 f"execution {execution} had not ended after {timeout}s; it goes on, ask again with result()"
             ) from None
 
-    @asynccontextmanager
-    async def _without_slot(self) -> AsyncIterator[None]:
-        """Inside a body: give up its slot, so that what it waits for can run."""
-        attempt = running.get()
-        life = self._engine.life
-        if not isinstance(attempt, Attempt) or attempt.execution not in life.drivers:
-            yield
-            return
-        life.give_up_slot(attempt)
-        try:
-            yield
-        finally:
-            await life.take_back_slot(attempt)
-
     async def list(self, filter: ExecutionFilter) -> builtins.list[ExecutionInfo]:
         """Executions that match, newest first, without their tasks."""
         self._engine.check()
@@ -283,3 +269,36 @@ class Requests:
 
 def _unknown(execution: str) -> ExecutionNotFound:
     return ExecutionNotFound(f"no execution has the id {execution!r:.80} in this database")
+
+
+def _answer(future: asyncio.Future[None], error: BaseException | None) -> None:
+    if not future.done():
+        if error is None:
+            future.set_result(None)
+        else:
+            future.set_exception(error)
+
+
+def _fail(future: asyncio.Future[Told], error: BaseException | None) -> None:
+    if error is not None and not future.done():
+        future.set_exception(error)
+
+
+class _WithoutSlot:
+    """Inside a body: gives up the body's slot, so that what it waits for can run. Elsewhere nothing."""
+
+    __slots__ = ("_attempt", "_life")
+
+    def __init__(self, life: Incarnation) -> None:
+        attempt = running.get()
+        mine = isinstance(attempt, Attempt) and attempt.execution in life.drivers
+        self._attempt = cast(Attempt, attempt) if mine else None
+        self._life = life
+
+    async def __aenter__(self) -> None:
+        if self._attempt is not None:
+            self._life.give_up_slot(self._attempt)
+
+    async def __aexit__(self, *error: object) -> None:
+        if self._attempt is not None:
+            await self._life.take_back_slot(self._attempt)

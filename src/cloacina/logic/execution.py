@@ -61,9 +61,20 @@ class ExecutionState:
     """All tasks of one execution: see the module's text."""
 
     __slots__ = (
-        "_after", "_limits", "_open", "_unread", "_workflow",
-        "attempts", "crashes", "cut_short", "dag", "due", "failures", "input", "live", "patches", "standing", "suspected",
-    )  # fmt: skip
+        "_after",
+        "_limits",
+        "_open",
+        "_setbacks",
+        "_unread",
+        "_workflow",
+        "attempts",
+        "cut_short",
+        "dag",
+        "input",
+        "live",
+        "patches",
+        "standing",
+    )
 
     def __init__(self, workflow: Workflow, input: dict[str, JSON], limits: Limits) -> None:
         dag = workflow.dag
@@ -76,15 +87,8 @@ class ExecutionState:
         """True if the execution was ended before its tasks were."""
         self.attempts = [0] * self.live
         """The number of each task's last attempt."""
-        self.failures: dict[int, int] = {}
-        """Failed and timed-out attempts by task: only these count against its retry policy."""
-        self.crashes: dict[int, int] = {}
-        """Crashes in a row by task."""
-        self.suspected: dict[int, int] = {}
-        """Crashes in a row while the task ran as a suspect."""
-        self.due: dict[int, int] = {}
-        """When each waiting task's retry is due, in microseconds."""
         self.patches: dict[int, Patch] = {}
+        self._setbacks: Setbacks | None = None
         self._workflow = workflow
         self._limits = limits
         self._open = [len(needed) for needed in dag.dependencies]
@@ -122,7 +126,8 @@ class ExecutionState:
         """Record that a task's next attempt starts; return the attempt's number."""
         states = self.standing.states
         states[index] = check_move(states[index], TaskState.RUNNING)
-        self.due.pop(index, None)
+        if self._setbacks is not None:
+            self._setbacks.due.pop(index, None)
         self.attempts[index] += 1
         return self.attempts[index]
 
@@ -131,7 +136,8 @@ class ExecutionState:
 
         ``draw`` is a random number in [0, 1) for the jitter.
         """
-        self.failures[index] = failures = self.failures.get(index, 0) + 1
+        failed = self.setbacks.failures
+        failed[index] = failures = failed.get(index, 0) + 1
         policy = self._workflow.policies[index]
         if error is None or isinstance(error, StoreRefused) or not should_retry(policy, error, failures):
             return None
@@ -141,7 +147,7 @@ class ExecutionState:
         """Record that a running task's attempt failed, and that it is tried again at ``due``."""
         states = self.standing.states
         states[index] = check_move(states[index], TaskState.WAITING)
-        self.due[index] = due
+        self.setbacks.due[index] = due
 
     def end(self, index: int, state: TaskState, found: Consequences, patch: Patch | None = None) -> None:
         """Record that a task ended, and add to ``found`` what follows."""
@@ -171,7 +177,27 @@ class ExecutionState:
 
     def suspect(self, index: int) -> bool:
         """True if the task crashed its runner so often that it must run alone."""
-        return self.crashes.get(index, 0) >= SUSPECT_AFTER
+        return self._setbacks is not None and self._setbacks.crashes.get(index, 0) >= SUSPECT_AFTER
+
+    def suspected(self, index: int) -> int:
+        """How often in a row the task crashed its runner while it ran alone."""
+        return 0 if self._setbacks is None else self._setbacks.suspected.get(index, 0)
+
+    @property
+    def due(self) -> dict[int, int]:
+        """When each waiting task's retry is due, in microseconds."""
+        return {} if self._setbacks is None else self._setbacks.due
+
+    @property
+    def setbacks(self) -> Setbacks:
+        """What went wrong so far; made when it is first asked for."""
+        if self._setbacks is None:
+            self._setbacks = Setbacks()
+        return self._setbacks
+
+    def forget(self) -> None:
+        """The execution is no longer driven: break the cycle of references, so that memory is free at once."""
+        self.standing.view_of = _forgotten
 
     def view(self, index: int) -> dict[str, JSON]:
         """What task ``index`` sees. Raises `ContextError` if it cannot be built."""
@@ -262,28 +288,56 @@ class ExecutionState:
         ended.append(index)
 
     def _recall(self, index: int, row: Past) -> None:
-        state = AttemptState
         self.attempts[index] = row.attempt
-        if row.state in (state.FAILED, state.TIMED_OUT) and row.reason is None:
-            self.failures[index] = self.failures.get(index, 0) + 1
-        if row.state is state.INTERRUPTED:
-            if row.reason is Reason.CRASH:
-                self.crashes[index] = self.crashes.get(index, 0) + 1
-                self.suspected[index] = self.suspected.get(index, 0) + int(row.suspect)
-        else:
-            self.crashes.pop(index, None)
-            self.suspected.pop(index, None)
         self.standing.states[index] = _TASK_STATE.get(row.state, TaskState.PENDING)
-        self.due.pop(index, None)
+        if row.state not in _ORDINARY:
+            self.setbacks.recall(index, row)
         if row.retry_at is not None:
             self.standing.states[index] = TaskState.WAITING
-            self.due[index] = row.retry_at
-        if row.state is state.SKIPPED:
+        if row.state is AttemptState.SKIPPED:
             self.standing.reasons[index] = row.reason
         if row.patch:
             self.patches[index] = row.patch
 
 
+class Setbacks:
+    """What went wrong in an execution so far, by task. Most executions have none."""
+
+    __slots__ = ("crashes", "due", "failures", "suspected")
+
+    def __init__(self) -> None:
+        self.failures: dict[int, int] = {}
+        """Failed and timed-out attempts: only these count against a retry policy."""
+        self.crashes: dict[int, int] = {}
+        """Crashes in a row."""
+        self.suspected: dict[int, int] = {}
+        """Crashes in a row while the task ran as a suspect."""
+        self.due: dict[int, int] = {}
+        """When the retry of a waiting task is due, in microseconds."""
+
+    def recall(self, index: int, row: Past) -> None:
+        """Count a stored attempt. Interruptions that were no crash neither count nor end a row of crashes."""
+        self.due.pop(index, None)
+        if row.state is AttemptState.INTERRUPTED:
+            if row.reason is Reason.CRASH:
+                self.crashes[index] = self.crashes.get(index, 0) + 1
+                self.suspected[index] = self.suspected.get(index, 0) + int(row.suspect)
+            return
+        self.crashes.pop(index, None)
+        self.suspected.pop(index, None)
+        if row.state in (AttemptState.FAILED, AttemptState.TIMED_OUT):
+            self.failures[index] = self.failures.get(index, 0) + 1
+        if row.retry_at is not None:
+            self.due[index] = row.retry_at
+
+
+def _forgotten(index: int) -> dict[str, JSON]:
+    raise ContextError("this execution is no longer driven here")
+
+
+_ORDINARY = frozenset(
+    {AttemptState.COMPLETED, AttemptState.SKIPPED, AttemptState.RUNNING, AttemptState.CANCELLED}
+)
 _TASK_STATE = {
     AttemptState.RUNNING: TaskState.RUNNING,
     AttemptState.COMPLETED: TaskState.COMPLETED,

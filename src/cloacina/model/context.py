@@ -104,7 +104,11 @@ class Context(MutableMapping[str, Any]):
         value = self._typed(key) if type(key) is Key else self._plain(key)
         return default if value is _ABSENT else value
 
-    def __setitem__(self, key: str | Key[T], value: T) -> None:
+    @overload
+    def __setitem__(self, key: Key[T], value: T) -> None: ...
+    @overload
+    def __setitem__(self, key: str, value: Any) -> None: ...
+    def __setitem__(self, key: str | Key[Any], value: Any) -> None:
         if self._read_only:
             self._refuse_change()
         name, plain = _converted(key, value, self._limits)
@@ -135,7 +139,11 @@ class Context(MutableMapping[str, Any]):
     def __len__(self) -> int:
         return len(self._names())
 
-    def insert(self, key: str | Key[T], value: T) -> None:
+    @overload
+    def insert(self, key: Key[T], value: T) -> None: ...
+    @overload
+    def insert(self, key: str, value: Any) -> None: ...
+    def insert(self, key: str | Key[Any], value: Any) -> None:
         """Add a value under a new key. Raises `ContextError` if the context has the key."""
         if key in self:
             name = _name(key)

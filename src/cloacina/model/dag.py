@@ -8,7 +8,7 @@ from functools import cached_property
 from cloacina.errors import SubgraphError, WorkflowError
 from cloacina.model import order
 from cloacina.model.conditions import TaskCondition
-from cloacina.model.definition.hints import LISTED, did_you_mean
+from cloacina.model.definition.hints import LISTED, did_you_mean, listing
 from cloacina.model.render import DagEdge, DagMetadata, DagNode, dot, mermaid, text
 from cloacina.model.task import Task
 from cloacina.model.values import JSON, encode
@@ -166,7 +166,10 @@ class Dag:
         id = task.id if isinstance(task, Task) else task
         place = self.index.get(id)
         if place is None:
-            raise SubgraphError(f"workflow {self.name!r} has no task {id!r}.{did_you_mean(id, self.ids)}")
+            hint = did_you_mean(id, self.ids)
+            raise SubgraphError(
+                f"workflow {self.name!r} has no task {id!r}.{hint} It has {listing(self.ids)}"
+            )
         return place
 
 

@@ -49,7 +49,7 @@ class Key(Generic[T]):
     """The context key."""
     type: object
     """The type form."""
-    merge: Callable[[T, T], T] | None
+    merge: Callable[[T, T], object] | None
     """Joins what two branches wrote, or None."""
     exact: builtins.type[Any] | None
     """The scalar class that values have exactly, which spares decoding; None for all other types."""
@@ -57,13 +57,16 @@ class Key(Generic[T]):
     """Whether the type is made of JSON types alone."""
     _decode: Callable[[str], T] | None
 
+    # Three forms, so that no call with a merge function of unknown types fits two of them.
     @overload
     def __init__(
-        self, name: str, type: builtins.type[T], *, merge: Callable[[T, T], T] | None = None
+        self, name: str, type: builtins.type[T], *, merge: Callable[[T, T], object] | None = None
     ) -> None: ...
     @overload
-    def __init__(self, name: str, type: object, *, merge: Callable[[T, T], T] | None = None) -> None: ...
-    def __init__(self, name: str, type: object, *, merge: Callable[[T, T], T] | None = None) -> None:
+    def __init__(self, name: str, type: object) -> None: ...
+    @overload
+    def __init__(self, name: str, type: UnionType, *, merge: Callable[[T, T], object]) -> None: ...
+    def __init__(self, name: str, type: object, *, merge: Callable[[T, T], object] | None = None) -> None:
         put = object.__setattr__
         put(self, "name", _checked_name(name))
         put(self, "type", type)
@@ -227,7 +230,7 @@ def _decode_model(form: builtins.type[Any], value: object) -> object:
     """msgspec calls this for types that it does not know: pydantic models, if anyone imported pydantic."""
     pydantic: Any = sys.modules.get("pydantic")
     if pydantic is None or not issubclass(form, pydantic.BaseModel):
-        raise NotImplementedError
+        return value  # msgspec refuses it unless it is an instance
     try:
         return cast(Any, form).model_validate_json(encode(cast(JSON, value)))
     except pydantic.ValidationError as error:

@@ -102,12 +102,14 @@ class Task:
     def __init__(self, fn: Callable[..., Any], /, **options: Unpack[TaskOptions]) -> None:
         given = cast("Mapping[str, object]", options)
         body = _bare(fn)
-        name = given.get("id") or body_name(body)
+        name = given["id"] if "id" in given else body_name(body)
         try:
             # A frozen dataclass has no other way in.
             vars(self).update(_read(body, name, given))
         except ValidationError as refused:
-            raise WorkflowError(f"task {shown(name or body)}: {refused}") from refused.__cause__
+            raise WorkflowError(
+                f"task {shown(body if name is None else name)}: {refused}"
+            ) from refused.__cause__
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the body, as if it had never been made a task."""
@@ -140,11 +142,7 @@ def task(fn: Callable[P, R] | None = None, /, **options: Unpack[TaskOptions]) ->
 
     The options are those of `Task`. Raises `WorkflowError` if the function or an option is refused.
     """
-    if fn is not None:
-        return TypedTask(fn, **options)
-    # A misspelt option shows where it stands, not where the function begins.
-    check_known(options, TaskOptions.__optional_keys__)
-    return functools.partial(task, **options)
+    return functools.partial(task, **options) if fn is None else TypedTask(fn, **options)
 
 
 def _bare(fn: Callable[..., Any]) -> Callable[..., Any]:

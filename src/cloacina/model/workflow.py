@@ -103,10 +103,9 @@ class Workflow:
 
         The options are those of `Task`. Raises `WorkflowError` if something is wrong with it.
         """
+        if fn is None:
+            return partial(self.task, **options)
         try:
-            if fn is None:
-                make_task(**options)
-                return partial(self.task, **options)
             made = make_task(cast("Callable[..., None]", fn), **options)
         except WorkflowError as refused:
             raise WorkflowError(f"workflow {self.name!r}, {refused}") from refused.__cause__

@@ -100,7 +100,10 @@ class ReadStore(Protocol):
         ...
 
     def next_wake_up(self) -> int | None:
-        """When the first unowned execution that waits is due, in microseconds; None if none waits."""
+        """When the first unowned execution that waits is due, in microseconds; None if none waits.
+
+        Only of versions that a runner offers. The time may have passed.
+        """
         ...
 
     def runners(self) -> list[RunnerRow]:

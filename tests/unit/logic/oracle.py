@@ -61,13 +61,18 @@ class Dag:
 
 
 def play(
-    dag: Dag, fails: frozenset[str], context: Mapping[str, Any] | None = None, order: Sequence[int] = ()
+    dag: Dag,
+    fails: frozenset[str],
+    context: Mapping[str, Any] | None = None,
+    *,
+    order: Sequence[int] = (),
+    make: Callable[..., Standing] = Standing,
 ) -> tuple[Standing, Outcome]:
     """Run a DAG by the real rules: a task that runs is Failed if it is in ``fails``, else Completed.
 
     ``order`` is a topological order in which tasks end; the canonical one if empty.
     """
-    standing = Standing(dag, lambda i: context or {})  # type: ignore[arg-type]
+    standing = make(dag, lambda i: context or {})
     for i in order or range(len(dag.tasks)):
         reason = decide(standing, i)
         if reason is not None:

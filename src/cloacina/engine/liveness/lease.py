@@ -151,7 +151,7 @@ class FileLease:
         self._asked = False
 
     def _blocker(self) -> str:
-        frame = sys._current_frames().get(self._loop_thread)
+        frame = sys._current_frames().get(self._loop_thread)  # pyright: ignore[reportPrivateUsage]
         where = "".join(traceback.format_stack(frame)[-3:])
         while frame is not None:
             attempt = frame.f_locals.get("attempt")

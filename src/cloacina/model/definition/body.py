@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from inspect import Parameter
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 from cloacina.errors import WorkflowError
 from cloacina.model.definition.fingerprint import plain_function
@@ -27,8 +28,8 @@ class Body:
 
 def body_name(fn: object) -> str | None:
     """The name that a body has by itself; None if it has none, as an object that is merely callable."""
-    while callable(inner := getattr(fn, "func", None)) and not hasattr(fn, "__name__"):
-        fn = inner  # a functools.partial
+    while isinstance(fn, functools.partial):
+        fn = cast("functools.partial[object]", fn).func
     name = getattr(fn, "__name__", None)
     return name if isinstance(name, str) else None
 
@@ -60,7 +61,8 @@ def read_body(fn: object) -> Body:
             f"it is annotated to return {refused}: a body returns None, or the context it was given; put "
             "results into the context and write -> None"
         )
-    return Body(inspect.iscoroutinefunction(plain), handle.name if handle else None)
+    is_async = inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(plain)
+    return Body(is_async, handle.name if handle else None)
 
 
 def _signature(fn: Callable[..., Any]) -> inspect.Signature:

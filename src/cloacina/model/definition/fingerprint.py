@@ -8,16 +8,29 @@ from __future__ import annotations
 
 import functools
 import inspect
+import linecache
+import sys
 from collections import deque
 from collections.abc import Mapping
 from enum import Enum
-from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
+from pathlib import Path
+from types import (
+    BuiltinFunctionType,
+    CodeType,
+    FunctionType,
+    MethodDescriptorType,
+    MethodType,
+    ModuleType,
+    WrapperDescriptorType,
+)
 from typing import cast
 
 from cloacina.model.definition.source import Lines, Sources, source_lines
 from cloacina.model.definition.syntax import constant_text, function_text
 
 _CONSTANTS = (type(None), bool, int, float, complex, str, bytes, type(Ellipsis))
+_BUILTINS = (BuiltinFunctionType, MethodDescriptorType, WrapperDescriptorType)
+_LIBRARY = str(Path(linecache.__file__).parent)
 _NESTED = 20
 """Constants nested deeper count by their type's name."""
 
@@ -40,7 +53,7 @@ class Fingerprints:
         """The text that stands for something to be called. ``lines`` are its source, if known already."""
         plain = plain_function(callable_)
         if plain is None:
-            self.unversioned = True
+            self.unversioned |= not _of_python_itself(callable_)
             return self._value(callable_, 0)
         if isinstance(callable_, functools.partial):
             partial = cast("functools.partial[object]", callable_)
@@ -65,10 +78,14 @@ class Fingerprints:
 
     def _function(self, function: FunctionType, lines: Lines | None) -> str:
         code = function.__code__
-        nodes = self._sources.find(code, source_lines(function) if lines is None else lines)
-        if not nodes:
+        if _of_python_itself(function):
+            texts = [f"builtin {function.__qualname__}"]
+        else:
+            nodes = self._sources.find(code, source_lines(function) if lines is None else lines)
+            texts = [function_text(node) for node in nodes]
+        if not texts:
             self.unversioned = True
-        texts = [function_text(node) for node in nodes] or [f"{function.__qualname__} {_bytecode(code)}"]
+            texts = [f"{function.__qualname__} {_bytecode(code)}"]
         texts.append(self._values("defaults", dict(enumerate(function.__defaults__ or ()))))
         texts.append(self._values("keyword defaults", function.__kwdefaults__ or {}))
         texts.append(self._values("closure", _closure(function)))
@@ -111,7 +128,7 @@ class Fingerprints:
             return self._number(value, None)
         if isinstance(value, MethodType) and isinstance(value.__func__, FunctionType):
             return f"method {_type_name(value.__self__)} {self._number(value.__func__, None)}"
-        if isinstance(value, BuiltinFunctionType):
+        if isinstance(value, _BUILTINS):
             return f"builtin {value.__qualname__}"
         wrapped = _own(value, "__wrapped__")  # a task, a cached function
         if isinstance(wrapped, FunctionType):
@@ -130,6 +147,16 @@ def plain_function(callable_: object) -> FunctionType | None:
         called = inspect.getattr_static(type(callable_), "__call__", None)
         callable_ = called if isinstance(called, FunctionType) else wrapped
     return callable_ if isinstance(callable_, FunctionType) else None
+
+
+def _of_python_itself(value: object) -> bool:
+    """True for what belongs to Python: its code may differ from version to version, and means the same."""
+    if isinstance(value, FunctionType):
+        filename = value.__code__.co_filename
+        return filename.startswith(("<frozen ", _LIBRARY)) and "-packages" not in filename
+    owner = getattr(value, "__objclass__", value)
+    module: object = getattr(owner, "__module__", None) or type(getattr(value, "__self__", None)).__module__
+    return isinstance(module, str) and module.partition(".")[0] in sys.stdlib_module_names
 
 
 def _short(value: object) -> str:

@@ -172,7 +172,7 @@ class Connection:
         if self._pid == os.getpid():
             with contextlib.suppress(apsw.Error):
                 if self._raw.in_transaction:
-                    self._raw.execute("ROLLBACK")
+                    self._raw.execute("ROLLBACK")  # pyright: ignore[reportUnknownMemberType]
 
 
 def create(path: Path) -> None:

@@ -53,6 +53,14 @@ _PENDING = """
         + (SELECT count(*) FROM executions INDEXED BY executions_status
             WHERE status <> 'completed' AND status IN ('paused', 'parked') AND owner IS NULL)"""
 
+# One look into the index for each version that somebody could claim; others never wake anyone.
+_NEXT_WAKE_UP = """
+    SELECT min((
+        SELECT min(wake_at) FROM executions INDEXED BY executions_wake
+        WHERE executions.workflow = offered.workflow AND executions.version = offered.version
+            AND owner IS NULL AND status IN ('pending', 'running') AND wake_at IS NOT NULL))
+    FROM (SELECT DISTINCT workflow, version FROM runner_workflows) AS offered"""
+
 _decode_ids = msgspec.json.Decoder(list[str]).decode
 _decode = msgspec.json.Decoder(list[StoredExecution]).decode
 
@@ -90,6 +98,12 @@ def pending(connection: Connection) -> int:
     """See `ReadStore.pending`."""
     count: int = connection.value(_PENDING)
     return count
+
+
+def next_wake_up(connection: Connection) -> int | None:
+    """See `ReadStore.next_wake_up`."""
+    moment: int | None = connection.value(_NEXT_WAKE_UP)
+    return moment
 
 
 def _listed_ids(connection: Connection, filter: ExecutionFilter) -> str:

@@ -70,9 +70,8 @@ def cancel(connection: Connection, execution: str, now: int) -> ExecutionStatus 
 def _holders(connection: Connection, rows: Sequence[NewExecution]) -> list[StoredExecution | None]:
     """For each row the execution that holds its key, or None if that is the row itself."""
     keys = encode([row.key for row in rows if row.key is not None])
-    holders: dict[str, str] = dict(connection.rows(_HOLDERS, (keys,)))
-    lost = [
-        holder for row in rows if row.key is not None and (holder := holders.get(row.key, row.id)) != row.id
-    ]
+    by_key: dict[str | None, str] = dict(connection.rows(_HOLDERS, (keys,)))
+    holders = [by_key.get(row.key, row.id) for row in rows]
+    lost = {holder for row, holder in zip(rows, holders, strict=True) if holder != row.id}
     loaded = {stored.id: stored for stored in reads.load(connection, encode(lost), attempts=False)}
-    return [None if row.key is None else loaded.get(holders.get(row.key, row.id)) for row in rows]
+    return [loaded[holder] if holder != row.id else None for row, holder in zip(rows, holders, strict=True)]

@@ -1,0 +1,69 @@
+"""The run of one question: every subject in turn, round after round, so that a busy moment strikes them all."""
+
+from __future__ import annotations
+
+import contextlib
+import statistics
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from benchmarks.harness.question import Metric, Question, Sample
+from benchmarks.harness.subjects import Process, Subject
+
+
+class Figure(NamedTuple):
+    """The rounds of one metric in short."""
+
+    median: float
+    least: float
+    most: float
+
+    @classmethod
+    def of(cls, values: list[float]) -> Figure:
+        return cls(statistics.median(values), min(values), max(values))
+
+
+@dataclass(slots=True)
+class Answer:
+    """What all subjects answered to a question; ``failures`` has those whose process failed."""
+
+    name: str
+    question: Question
+    samples: dict[Subject, list[Sample]] = field(default_factory=dict[Subject, list[Sample]])
+    failures: dict[Subject, str] = field(default_factory=dict[Subject, str])
+
+    def figure(self, subject: Subject, metric: Metric) -> Figure | None:
+        """The figure of one subject; None if it has none."""
+        found = self.samples.get(subject)
+        return Figure.of([sample[metric.key] for sample in found]) if found else None
+
+
+def ask(name: str, question: Question, asked: list[Subject], rounds: int, folder: Path) -> Answer:
+    """Ask one question of all subjects."""
+    answer = Answer(name, question)
+    with contextlib.ExitStack() as open_processes:
+        alive: list[Process] = []
+        for subject in asked:
+            process = Process(subject, name, folder)
+            alive.append(open_processes.enter_context(process))
+        for number in range(rounds):
+            alive = [process for process in alive if _take(answer, process, number, rounds)]
+    return answer
+
+
+def _take(answer: Answer, process: Process, number: int, rounds: int) -> bool:
+    """One round of one subject; False if it has no more."""
+    subject = process.subject
+    if number >= subject.rounds(rounds):
+        return False
+    try:
+        sample = process.round()
+    except RuntimeError as failure:
+        answer.failures[subject] = str(failure)
+        answer.samples.pop(subject, None)
+        return False
+    if sample is None:
+        return False
+    answer.samples.setdefault(subject, []).append(sample)
+    return True

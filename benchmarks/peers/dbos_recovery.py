@@ -1,0 +1,75 @@
+"""How long DBOS takes from its restart after ``kill -9`` to the end of all workflows."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+from dbos import DBOS, SetWorkflowID, WorkflowHandleAsync
+
+from benchmarks.harness.crash import DONE, seconds_to_recover
+from benchmarks.harness.question import Sample, Setting
+from benchmarks.harness.sizes import CRASH_EXECUTIONS, CRASH_LINKS, CRASH_SECONDS, INPUT
+from benchmarks.peers.dbos_launch import launch
+
+HALF = CRASH_EXECUTIONS * CRASH_LINKS // 2
+ended = 0
+to_be_killed = False
+
+
+@DBOS.step()
+async def slow(document: dict[str, Any]) -> int:
+    global ended
+    await asyncio.sleep(CRASH_SECONDS)
+    ended += 1
+    if to_be_killed and ended >= HALF:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return int(document["count"]) + 1
+
+
+@DBOS.workflow()
+async def slow_chain(document: dict[str, Any]) -> dict[str, Any]:
+    for _ in range(CRASH_LINKS):
+        document["count"] = await slow(document)
+    return document
+
+
+def sample(setting: Setting, wal: bool) -> Sample:
+    command = [sys.executable, "-m", __name__, str(setting.database), str(int(wal))]
+    return {"seconds": seconds_to_recover([*command, "run"], [*command, "resume"])}
+
+
+async def run() -> None:
+    """Start all workflows; the process is killed half way through."""
+    handles: list[WorkflowHandleAsync[Any]] = []
+    for number in range(CRASH_EXECUTIONS):
+        with SetWorkflowID(f"crash-{number}"):
+            handles.append(await DBOS.start_workflow_async(slow_chain, dict(INPUT)))
+    await asyncio.gather(*(handle.get_result() for handle in handles))
+
+
+async def resume() -> None:
+    """Wait for all workflows, which the launch recovered; say so."""
+    ids = [f"crash-{number}" for number in range(CRASH_EXECUTIONS)]
+    handles = [await DBOS.retrieve_workflow_async(id) for id in ids]
+    results: list[Any] = await asyncio.gather(*(handle.get_result() for handle in handles))
+    if any(result["count"] != CRASH_LINKS for result in results):
+        raise AssertionError("a workflow did not do all its steps")
+    print(DONE, flush=True)
+
+
+async def main() -> None:
+    global to_be_killed
+    database, wal, part = sys.argv[1:]
+    to_be_killed = part == "run"
+    launch(Path(database), wal == "1")
+    await (run() if to_be_killed else resume())
+    DBOS.destroy()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

@@ -1,0 +1,57 @@
+"""The waits of one execution: when the retries of its tasks are due."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from cloacina.clock import Clock, Timer
+from cloacina.engine.executors.attempt import Attempt
+
+
+class Waits:
+    """Timers by task. ``due`` is called with the task's index once its time has come.
+
+    A retry whose predecessor still runs on its thread, because it ignored its timeout, is held back until
+    that thread is free.
+    """
+
+    __slots__ = ("_clock", "_due", "_lingering", "_overdue", "_timers")
+
+    def __init__(self, clock: Clock, due: Callable[[int], None]) -> None:
+        self._clock = clock
+        self._due = due
+        self._timers: dict[int, Timer | None] = {}
+        self._lingering: set[int] = set()
+        self._overdue: set[int] = set()
+
+    def add(self, index: int, after: float) -> None:
+        """Task ``index`` is due in ``after`` seconds."""
+        if index not in self._timers:
+            self._timers[index] = self._clock.call_later(max(0.0, after), partial(self._ring, index))
+
+    def hold(self, attempt: Attempt) -> None:
+        """Hold the retry back until the thread of ``attempt`` is free."""
+        self._lingering.add(attempt.index)
+        attempt.left = partial(self._left, attempt.index)
+
+    def cancel(self) -> None:
+        """Nothing is due any more."""
+        for timer in self._timers.values():
+            if timer is not None:
+                timer.cancel()
+        self._timers.clear()
+        self._overdue.clear()
+
+    def _ring(self, index: int) -> None:
+        self._timers.pop(index, None)
+        if index in self._lingering:
+            self._overdue.add(index)
+        else:
+            self._due(index)
+
+    def _left(self, index: int) -> None:
+        self._lingering.discard(index)
+        if index in self._overdue:
+            self._overdue.discard(index)
+            self._due(index)

@@ -1,0 +1,92 @@
+"""The claim: who gets which execution, in which order, and when."""
+
+from __future__ import annotations
+
+import pytest
+from store.make import ME, PENDING, RUNNING, Stores, claim, new, progress, runner, submit
+
+from cloacina.model.status import ExecutionStatus, Reason
+from cloacina.store.rows import ClaimRequest, Group, Item, StoredExecution
+
+
+def taken_by(stores: Stores, request: ClaimRequest) -> list[str]:
+    return [row.id for row in stores.commit(claim=request)]
+
+
+def sleep(stores: Stores, id: str, wake_at: int) -> None:
+    """Store an execution that its owner gave up until ``wake_at``."""
+    stores.commit(submit(id))
+    give_up = progress(id, RUNNING, next_owner=None, finished=None, result=None, wake_at=wake_at)
+    stores.commit(Item(id, progress=give_up))
+
+
+def test_highest_priority_first_then_oldest_over_all_workflows(stores: Stores) -> None:
+    rows = [("e1", "wf", 0), ("e2", "other", 5), ("e3", "wf", 5), ("e4", "other", -1), ("e5", "wf", 9)]
+    stores.writer.insert_unowned([new(id, workflow=wf, priority=p) for id, wf, p in rows])
+    assert taken_by(stores, claim(3, "wf", "other")) == ["e5", "e2", "e3"]
+    assert taken_by(stores, claim(9, "other", "wf")) == ["e1", "e4"]
+    assert taken_by(stores, claim(9, "other", "wf")) == []
+
+
+def test_what_is_taken_is_owned_and_returned_with_its_attempts(stores: Stores) -> None:
+    stores.commit(submit("e1", "a", "b"))
+    stores.writer.recover(ME, Reason.CRASH, 20)
+    stores.writer.register_runner(runner("runner-2"))
+    (taken,) = stores.writer.commit(Group("runner-2", 1, (), claim(1)))
+    assert isinstance(taken, StoredExecution)
+    assert taken.owner == "runner-2"
+    assert [attempt.task for attempt in taken.attempts] == ["a", "b"]
+    assert taken == stores.get("e1")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"workflow": "unknown"}, {"version": "v2"}, {"status": ExecutionStatus.PAUSED},
+     {"status": ExecutionStatus.PARKED}, {"status": ExecutionStatus.COMPLETED}],
+)  # fmt: skip
+def test_what_may_not_be_taken(stores: Stores, change: dict[str, object]) -> None:
+    stores.writer.insert_unowned([new("e1", **change)])
+    assert taken_by(stores, claim(5)) == []
+
+
+@pytest.mark.parametrize("request_", [claim(0), claim(-1), ClaimRequest((), 5, 100)])
+def test_a_claim_of_nothing_takes_nothing(stores: Stores, request_: ClaimRequest) -> None:
+    stores.writer.insert_unowned([new("e1")])
+    assert taken_by(stores, request_) == []
+
+
+def test_a_sleeping_execution_is_taken_when_it_is_due(stores: Stores) -> None:
+    sleep(stores, "late", 300)
+    sleep(stores, "soon", 200)
+    stores.writer.register_versions(ME, [("wf", "v1", "{}")], 1)
+    assert stores.reader.next_wake_up() == 200
+    assert taken_by(stores, claim(5, now=199)) == []
+    (taken,) = stores.commit(claim=claim(5, now=200))
+    assert (taken.id, taken.wake_at) == ("soon", None)
+    assert stores.reader.next_wake_up() == 300
+
+
+def test_sleepers_that_are_due_and_others_share_one_order(stores: Stores) -> None:
+    sleep(stores, "e2", 50)
+    stores.writer.insert_unowned([new("e1"), new("e3"), new("e4", priority=1)])
+    assert taken_by(stores, claim(3)) == ["e4", "e1", "e2"]
+
+
+def test_nobody_wakes_for_a_version_that_no_runner_offers(stores: Stores) -> None:
+    sleep(stores, "e1", 200)
+    assert stores.reader.next_wake_up() is None
+
+
+def test_an_item_and_a_claim_are_one_group(stores: Stores) -> None:
+    stores.writer.insert_unowned([new("e1")])
+    freed = submit("e2", owner=ME)
+    freed.progress = progress("e2", PENDING, next_owner=None, finished=None, result=None)
+    assert [row.id for row in stores.commit(freed, claim=claim(5))] == ["e1", "e2"]
+
+
+def test_two_runners_never_take_the_same(stores: Stores) -> None:
+    stores.writer.insert_unowned([new(f"e{number}") for number in range(10)])
+    stores.writer.register_runner(runner("runner-2"))
+    mine = taken_by(stores, claim(6))
+    others = [row.id for row in stores.writer.commit(Group("runner-2", 1, (), claim(6)))]
+    assert len(mine) == 6 and len(others) == 4 and not {*mine} & {*others}
