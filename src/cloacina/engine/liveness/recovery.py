@@ -46,7 +46,7 @@ class Recovery:
         now = self._clock.now()
         freed = await self._writer.run(lambda store: store.free_orphans(now))
         if freed:
-            log.warning("%d executions had an owner that nobody knows; they are free again", freed)
+            log.warning("executions freed whose owner nobody knows: %d", freed)
 
     async def tick(self) -> None:
         """One look at the lease files and at the database file."""
@@ -65,7 +65,7 @@ class Recovery:
         freed = await self._writer.run(lambda store: store.recover(runner, reason, now))
         self._alive -= {runner}
         if freed:
-            log.warning("runner %s is dead (%s); %d executions are free again", runner, reason, freed)
+            log.warning("runner %s is dead (%s); executions freed: %d", runner, reason, freed)
 
     async def _bury(self) -> bool:
         dead = self._observer.dead(self.me)
