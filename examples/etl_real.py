@@ -150,17 +150,9 @@ def write_source(path: Path, lines: int, bad: float, seed: int) -> None:
             rows.writerow(row)
 
 
-async def main() -> None:
-    parser = argparse.ArgumentParser(description="Sales from CSV into a warehouse")
-    parser.add_argument("--lines", type=int, default=5000)
-    parser.add_argument("--bad", type=float, default=0.03, help="share of bad lines")
-    parser.add_argument("--seed", type=int, default=1)
-    options = parser.parse_args()
-    folder = Path("etl")
-    folder.mkdir(exist_ok=True)
-    write_source(folder / "sales.csv", options.lines, options.bad, options.seed)
+async def run(source: Path) -> None:
     async with Runner("sqlite:///cloacina.db", workflows=[etl]) as runner:
-        result = await runner.execute(etl, {"source": str(folder / "sales.csv"), "folder": str(folder)})
+        result = await runner.execute(etl, {"source": str(source), "folder": str(source.parent)})
     print(result.summary)
     print(f"{result.context['lines']} lines, {result.context['loaded']} totals loaded")
     for reason, count in sorted(result.context[REJECTED].items()):
@@ -168,5 +160,17 @@ async def main() -> None:
     print(f"report: {result.context['report']}")
 
 
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Sales from CSV into a warehouse")
+    parser.add_argument("--lines", type=int, default=5000)
+    parser.add_argument("--bad", type=float, default=0.03, help="share of bad lines")
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args()
+    source = Path("etl") / "sales.csv"
+    source.parent.mkdir(exist_ok=True)
+    write_source(source, options.lines, options.bad, options.seed)
+    asyncio.run(run(source))
+
+
 if __name__ == "__main__":
-    asyncio.run(main())
+    main()
