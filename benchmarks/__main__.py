@@ -7,7 +7,7 @@ from pathlib import Path
 
 from benchmarks.harness import folders, report
 from benchmarks.harness.child import question
-from benchmarks.harness.machine import describe
+from benchmarks.harness.machine import describe, weather
 from benchmarks.harness.question import Bodies
 from benchmarks.harness.run import Answer, ask
 from benchmarks.harness.subjects import Subject, subjects
@@ -50,12 +50,14 @@ def main() -> None:
     options = arguments()
     folder = folders.choose(options.folder)
     machine = describe(folder)
-    for fact, value in machine.items():
-        print(f"{fact}: {value}")
+    machine["at the start"] = weather(folder)
+    print("\n".join(f"{fact}: {value}" for fact, value in machine.items()), flush=True)
     answers: list[Answer] = []
     for name in options.names or NAMES:
         answers.append(measure(options, name, folder))
         print(report.as_text(list(report.rows(answers[-1:]))), flush=True)
+    machine["at the end"] = weather(folder)
+    print(f"at the end: {machine['at the end']}")
     if options.write:
         RESULTS.write_text(report.as_markdown(list(report.rows(answers)), machine))
 

@@ -6,6 +6,8 @@ is that of the whole process, its lease and store threads included.
 
 from __future__ import annotations
 
+from typing import Any
+
 import apsw
 
 from benchmarks.harness.engine import Execute, with_runner
@@ -37,7 +39,7 @@ class Statements:
     def __exit__(self, *_: object) -> None:
         apsw.connection_hooks.remove(self._opened)
 
-    def _opened(self, connection: apsw.Connection) -> None:
+    def _opened(self, connection: Any) -> None:
         connection.trace_v2(apsw.SQLITE_TRACE_STMT, self._ran)
 
     def _ran(self, _: object) -> None:

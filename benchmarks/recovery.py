@@ -35,10 +35,10 @@ HALF = CRASH_EXECUTIONS * CRASH_LINKS // 2
 
 
 class Work:
-    """The bodies; one of them kills the process if it is the one to die."""
+    """The bodies; one of them kills the process once half of them have ended, if it is the one to die."""
 
-    def __init__(self, dies: bool) -> None:
-        self._dies = dies
+    def __init__(self) -> None:
+        self.dies = False
         self._ended = 0
 
     async def sleep_async(self, context: Context) -> None:
@@ -52,7 +52,7 @@ class Work:
     def _end(self, context: Context) -> None:
         context["count"] += 1
         self._ended += 1
-        if self._dies and self._ended >= HALF:
+        if self.dies and self._ended >= HALF:
             os.kill(os.getpid(), signal.SIGKILL)
 
     def workflow(self, bodies: str) -> Workflow:
@@ -66,16 +66,18 @@ def sample(setting: Setting) -> Sample:
 
 async def run(database: str, bodies: Bodies) -> None:
     """Execute everything; the process is killed half way through."""
-    workflow = Work(dies=True).workflow(bodies)
+    work = Work()
+    workflow = work.workflow(bodies)
     async with Runner(database, workflows=[workflow]) as runner:
         handles = await asyncio.gather(*(runner.submit(workflow, INPUT) for _ in range(CRASH_EXECUTIONS)))
         ids_beside(database).write_text("\n".join(handle.id for handle in handles))
+        work.dies = True
         await asyncio.gather(*(handle.result() for handle in handles))
 
 
 async def resume(database: str, bodies: Bodies) -> None:
     """Take over, wait for every execution, and say so."""
-    workflow = Work(dies=False).workflow(bodies)
+    workflow = Work().workflow(bodies)
     ids = ids_beside(database).read_text().split()
     async with Runner(database, workflows=[workflow]) as runner:
         results = await asyncio.gather(*(runner.result(id) for id in ids))

@@ -73,7 +73,7 @@ class Floor:
     """A database with one thread that writes groups."""
 
     def __init__(self, path: Path) -> None:
-        self._database = apsw.Connection(str(path))
+        self._database: Any = apsw.Connection(str(path))
         self._database.execute(SETTINGS)
         for migration in MIGRATIONS:
             self._database.execute(migration)

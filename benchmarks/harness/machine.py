@@ -20,8 +20,7 @@ def describe(parent: Path) -> dict[str, str]:
     facts = {
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "CPU": f"{_cpu_model()}, {len(os.sched_getaffinity(0))} cores",
-        "load average before": f"{os.getloadavg()[0]:.2f}",
-        "disk": f"{file_system(parent)}, fdatasync of 4 KiB {fdatasync_ms(parent):.3f} ms (median)",
+        "disk": file_system(parent),
         "system": f"{platform.system()} {platform.release()}",
         "Python": f"{platform.python_implementation()} {platform.python_version()}, asyncio's own loop",
         "SQLite": f"{apsw.sqlite_lib_version()} (apsw {version('apsw')}), WAL, synchronous=FULL",
@@ -29,6 +28,11 @@ def describe(parent: Path) -> dict[str, str]:
     }
     dbos = _version("dbos")
     return {**facts, "DBOS": dbos} if dbos else facts
+
+
+def weather(parent: Path) -> str:
+    """How busy the machine is at the moment: a figure under load says little."""
+    return f"load average {os.getloadavg()[0]:.2f}, write and fdatasync of 4 KiB {fdatasync_ms(parent):.3f} ms (median)"
 
 
 def fdatasync_ms(parent: Path, times: int = 300) -> float:

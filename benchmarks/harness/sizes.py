@@ -33,8 +33,8 @@ WAITING = 100_000
 CRASH_EXECUTIONS, CRASH_LINKS, CRASH_SECONDS = 200, 5, 0.050
 """Executions, tasks in each, and seconds that each task takes, of the run that is killed half way through."""
 
-IDLE_SECONDS = 20.0
-"""How long an idle engine is watched."""
+SETTLE_SECONDS, IDLE_SECONDS = 3.0, 20.0
+"""How long an engine gets to look at what it wrote last, and how long it is watched then."""
 
 INPUT: dict[str, Any] = {
     "count": 0,
@@ -79,6 +79,7 @@ async def one_by_one(times: int, work: Callable[[], Awaitable[object]]) -> dict[
 
 async def watch_idle(statements: Callable[[], int]) -> dict[str, float]:
     """Count statements and this process's CPU time while nothing happens; both per minute."""
+    await asyncio.sleep(SETTLE_SECONDS)
     before, used = statements(), sum(os.times()[:2])
     await asyncio.sleep(IDLE_SECONDS)
     minutes = IDLE_SECONDS / 60

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-import sqlalchemy as sa
+from sqlalchemy import Engine, event
 
 from benchmarks.harness.question import Sample
 from benchmarks.harness.sizes import watch_idle
@@ -19,8 +19,8 @@ async def measure(work: Callable[[], Awaitable[object]]) -> Sample:
         statements += 1
 
     await work()
-    sa.event.listen(sa.Engine, "before_cursor_execute", count)
+    event.listen(Engine, "before_cursor_execute", count)
     try:
         return await watch_idle(lambda: statements)
     finally:
-        sa.event.remove(sa.Engine, "before_cursor_execute", count)
+        event.remove(Engine, "before_cursor_execute", count)

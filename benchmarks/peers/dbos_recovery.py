@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from dbos import DBOS, SetWorkflowID, WorkflowHandleAsync
+from dbos import DBOS, SetWorkflowID
 
 from benchmarks.harness.crash import DONE, seconds_to_recover
 from benchmarks.harness.question import Sample, Setting
@@ -19,6 +19,7 @@ from benchmarks.peers.dbos_launch import launch
 HALF = CRASH_EXECUTIONS * CRASH_LINKS // 2
 ended = 0
 to_be_killed = False
+"""True in the first process once all workflows are started."""
 
 
 @DBOS.step()
@@ -45,17 +46,21 @@ def sample(setting: Setting, wal: bool) -> Sample:
 
 async def run() -> None:
     """Start all workflows; the process is killed half way through."""
-    handles: list[WorkflowHandleAsync[Any]] = []
-    for number in range(CRASH_EXECUTIONS):
+    global to_be_killed
+
+    async def start(number: int) -> Any:
         with SetWorkflowID(f"crash-{number}"):
-            handles.append(await DBOS.start_workflow_async(slow_chain, dict(INPUT)))
+            return await DBOS.start_workflow_async(slow_chain, dict(INPUT))
+
+    handles: list[Any] = await asyncio.gather(*map(start, range(CRASH_EXECUTIONS)))
+    to_be_killed = True
     await asyncio.gather(*(handle.get_result() for handle in handles))
 
 
 async def resume() -> None:
     """Wait for all workflows, which the launch recovered; say so."""
     ids = [f"crash-{number}" for number in range(CRASH_EXECUTIONS)]
-    handles = [await DBOS.retrieve_workflow_async(id) for id in ids]
+    handles: list[Any] = [await DBOS.retrieve_workflow_async(id) for id in ids]
     results: list[Any] = await asyncio.gather(*(handle.get_result() for handle in handles))
     if any(result["count"] != CRASH_LINKS for result in results):
         raise AssertionError("a workflow did not do all its steps")
@@ -63,11 +68,9 @@ async def resume() -> None:
 
 
 async def main() -> None:
-    global to_be_killed
     database, wal, part = sys.argv[1:]
-    to_be_killed = part == "run"
     launch(Path(database), wal == "1")
-    await (run() if to_be_killed else resume())
+    await (run() if part == "run" else resume())
     DBOS.destroy()
 
 

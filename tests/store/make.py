@@ -81,5 +81,3 @@ def progress(id: str, status: ExecutionStatus = COMPLETED, **changes: object) ->
 
 def claim(limit: int, *workflows: str, now: int = 100) -> ClaimRequest:
     return ClaimRequest(tuple((workflow, "v1") for workflow in workflows or ("wf",)), limit, now)
-
-

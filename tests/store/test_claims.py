@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from store.make import ME, PENDING, RUNNING, Stores, claim, new, progress, runner, submit
 
 from cloacina.model.status import ExecutionStatus, Reason
 from cloacina.store.rows import ClaimRequest, Group, Item, StoredExecution
+from store.make import ME, PENDING, RUNNING, Stores, claim, new, progress, runner, submit
 
 
 def taken_by(stores: Stores, request: ClaimRequest) -> list[str]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from store.make import ME, RUNNING, Stores, claim, end, new, progress, runner, skip, start, submit
 
 from cloacina.errors import Fenced, StoreRefused
 from cloacina.model.status import AttemptState, ExecutionStatus, Reason
 from cloacina.store.rows import Event, Group, Item, StoredAttempt, Verdict
+from store.make import ME, RUNNING, Stores, claim, end, new, progress, runner, skip, start, submit
 
 
 def test_one_item_writes_every_kind_of_row(stores: Stores) -> None:
@@ -17,7 +17,10 @@ def test_one_item_writes_every_kind_of_row(stores: Stores) -> None:
     stores.commit(
         Item(
             "e1",
-            ends=[end("e1", "a", delta='{"set": {}}'), end("e1", "b", state="failed", error="boom", retry_at=99)],
+            ends=[
+                end("e1", "a", delta='{"set": {}}'),
+                end("e1", "b", state="failed", error="boom", retry_at=99),
+            ],
             starts=[start("e1", "c")],
             verdicts=[skip("e1", "d")],
             progress=progress("e1", RUNNING, next_owner=ME, started=77, finished=None, result=None),
@@ -27,7 +30,8 @@ def test_one_item_writes_every_kind_of_row(stores: Stores) -> None:
     stored = stores.get("e1")
     assert stored[:10] == ("e1", "wf", "v1", RUNNING, '{"i": 1}', None, "k", 5, '["x"]', ME)
     assert stored.started == 10, "the first start stays"
-    completed, failed, running, skipped = AttemptState.COMPLETED, AttemptState.FAILED, AttemptState.RUNNING, AttemptState.SKIPPED  # fmt: skip
+    completed, failed = AttemptState.COMPLETED, AttemptState.FAILED
+    running, skipped = AttemptState.RUNNING, AttemptState.SKIPPED
     assert stored.attempts == (
         StoredAttempt("a", 1, completed, ME, 11, 12, None, '{"set": {}}', None, None, 0),
         StoredAttempt("b", 1, failed, ME, 11, 12, 99, None, "boom", None, 0),
@@ -173,7 +177,9 @@ def test_texts_and_numbers_come_back_as_they_were(stores: Stores, text: str, oth
     assert (attempt.task, attempt.delta, attempt.error, attempt.retry_at) == (text, other, text, number)
 
 
-@pytest.mark.parametrize("text", ["5", "05", "1e3", "true", "null", "[1]", '"q"', "a\0b", "\\u0000", "é\U0001f600"])
+@pytest.mark.parametrize(
+    "text", ["5", "05", "1e3", "true", "null", "[1]", '"q"', "a\0b", "\\u0000", "é\U0001f600"]
+)
 def test_texts_that_look_like_something_else_stay_text(stores: Stores, text: str) -> None:
     stores.commit(submit("e1", input=text, key=text))
     stored = stores.get("e1")

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from store.make import ME, RUNNING, Stores, end, new, progress, start, submit
 
 from cloacina.model.status import ExecutionStatus
 from cloacina.store.rows import ExecutionFilter, Item
+from store.make import ME, RUNNING, Stores, end, new, progress, start, submit
 
 S = ExecutionStatus
 
@@ -16,7 +16,12 @@ def many(stores: Stores) -> Stores:
     """e00 to e29: workflow a or b in turn, every status in turn, some with tags."""
     statuses = list(S)
     rows = [
-        new(f"e{i:02}", workflow="ab"[i % 2], status=statuses[i % 7], tags='["x", "y"]' if i % 5 == 0 else "[]")
+        new(
+            f"e{i:02}",
+            workflow="ab"[i % 2],
+            status=statuses[i % 7],
+            tags='["x", "y"]' if i % 5 == 0 else "[]",
+        )
         for i in range(30)
     ]
     stores.writer.insert_unowned(rows)
@@ -56,7 +61,10 @@ def test_newest_first(many: Stores) -> None:
         ({"status": (S.FAILED, S.COMPLETED)}, lambda i: i % 7 in (4, 5)),
         ({"status": (S.FAILED, S.FAILED)}, lambda i: i % 7 == 5),
         ({"status": tuple(S)}, lambda i: True),
-        ({"status": (S.PENDING, S.RUNNING), "workflow": "a", "before": "e20"}, lambda i: i % 7 < 2 and i % 2 == 0 and i < 20),
+        (
+            {"status": (S.PENDING, S.RUNNING), "workflow": "a", "before": "e20"},
+            lambda i: i % 7 < 2 and i % 2 == 0 and i < 20,
+        ),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("limit", [2, 100])

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from store.make import ME, RUNNING, Stores, claim, end, new, progress, runner, submit
 
 from cloacina.errors import StoreRefused
 from cloacina.model.status import AttemptState, Reason
 from cloacina.store.rows import Group, Item
+from store.make import ME, RUNNING, Stores, claim, end, new, progress, runner, submit
 
 
 def test_a_runner_registers_once(stores: Stores) -> None:

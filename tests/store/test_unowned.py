@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 
 import pytest
-from store.make import ME, PENDING, Stores, end, new, progress, skip, start, submit
 
 from cloacina.errors import StoreRefused
 from cloacina.model.status import AttemptState, ExecutionStatus, Reason
 from cloacina.store.rows import Item
+from store.make import ME, PENDING, Stores, end, new, progress, skip, start, submit
 
 DAG = json.dumps({"name": "wf", "tasks": [{"id": task} for task in "abcdefg"]})
 

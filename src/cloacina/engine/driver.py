@@ -363,8 +363,9 @@ class Driver:
                 ExecutionStatus.FAILED,
                 f"the execution ran longer than its workflow's timeout of {timeout}s",
             )
-        ended = self.state.outcome()
-        return ended.status, self.draft.why_failed(ended.unpassed)
+        ended, states = self.state.outcome(), self.state.standing.states
+        failed = [index for index in ended.unpassed if states[index] is TaskState.FAILED]
+        return ended.status, self.draft.why_failed(failed or ended.unpassed)
 
     def _waits_of(self) -> Waits:
         if self._waits is None:

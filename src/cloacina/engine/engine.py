@@ -105,7 +105,7 @@ class Engine:
         self.registry.add(workflow)
         if workflow.name not in self._registered:
             await self._register([self.registry.get(workflow.name)])
-            self.life.look_for_work()
+            self.life.claims.look_for_work()
 
     async def tell_stored(self, ids: Sequence[str]) -> None:
         """Tell those who wait for executions that ended without a driver of this process."""
@@ -142,7 +142,7 @@ class Engine:
             self._callbacks,
         )
         self.intake = Intake(
-            storage.writer, storage.reader, self.settings.max_pending, lambda: self.life.look_for_work()
+            storage.writer, storage.reader, self.settings.max_pending, lambda: self.life.claims.look_for_work()
         )
         if storage.folder is not None:
             observer = Observer(storage.folder, self.clock)
@@ -152,8 +152,8 @@ class Engine:
         if self._recovery is not None:
             await self._recovery.start()
         await self._register(self.registry.all())
-        self.life.look_for_work()
-        self.life.expect_sleepers()
+        self.life.claims.look_for_work()
+        self.life.claims.expect_sleepers()
         if self._sweep is not None:
             self._sweep.start()
 
@@ -188,8 +188,8 @@ class Engine:
 
     async def _look_around(self) -> None:
         """Another process wrote, or a runner died: there may be work, and executions may have ended."""
-        self.life.look_for_work()
-        self.life.expect_sleepers()
+        self.life.claims.look_for_work()
+        self.life.claims.expect_sleepers()
         elsewhere = [id for id in self.hub.awaited() if id not in self.life.drivers]
         if elsewhere:
             await self.tell_stored(elsewhere)
@@ -221,8 +221,8 @@ class Engine:
             self._rebirth = None
         for new, stored in homeless.values():
             self.intake.put(new._replace(owner=None, started=None), _answer(stored))
-        self.life.look_for_work()
-        self.life.expect_sleepers()
+        self.life.claims.look_for_work()
+        self.life.claims.expect_sleepers()
 
     def _break(self, error: BaseException) -> None:
         log.critical("the engine stops: %s", error)

@@ -13,7 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
 
-from cloacina.clock import Clock, Randomness, Timer
+from cloacina.clock import Clock, Randomness
+from cloacina.engine.claims import Claims
 from cloacina.engine.committer import Batch, Committer, Written
 from cloacina.engine.driver import Driver
 from cloacina.engine.executors.attempt import Attempt
@@ -23,9 +24,10 @@ from cloacina.engine.executors.local import LocalExecutor
 from cloacina.engine.hub import Hub
 from cloacina.engine.liveness.lease import Lease
 from cloacina.engine.records import result_of
+from cloacina.engine.refusals import Refusals
 from cloacina.engine.registry import Registry
 from cloacina.engine.store_thread import StoreThread
-from cloacina.errors import StoreError, StoreRefused
+from cloacina.errors import StoreRefused
 from cloacina.model.context import Context
 from cloacina.model.ids import new_id
 from cloacina.model.result import ErrorInfo
@@ -35,7 +37,7 @@ from cloacina.model.workflow import Workflow
 from cloacina.observe.logs import get_logger
 from cloacina.settings import Settings
 from cloacina.store.port import ReadStore, WriteStore
-from cloacina.store.rows import ClaimRequest, Item, NewExecution, StoredExecution
+from cloacina.store.rows import Item, NewExecution, StoredExecution
 
 log = get_logger("runner")
 
@@ -73,15 +75,17 @@ class Incarnation:
         self.executor = LocalExecutor(means.settings, means.clock, asyncio.get_running_loop())
         self.dispatcher = Dispatcher(self.executor)
         self.committer = Committer(self.runner, self, means.writer)
+        self.executor.freed = self.committer.poke
         self.drivers: dict[str, Driver] = {}
-        self.unowned_work = True
-        """True if there may be executions to claim: until a claim finds fewer than it asked for."""
+        self.claims = Claims(
+            means.registry, means.reader, means.clock, means.settings.window, self.committer.poke
+        )
         self.stopping = False
         self._lost = lost
         self._heard: deque[Driver] = deque()
         self._batch: list[Driver] = []
         self._unanswered: dict[str, tuple[NewExecution, Answer]] = {}
-        self._alarm: tuple[int, Timer] | None = None
+        self._refusals = Refusals(self.runner, means.reader, self.gone)
         self._active = 0
         self._bodies = 0
         self._quiet = asyncio.Event()
@@ -91,7 +95,7 @@ class Incarnation:
 
     def room(self) -> bool:
         """True if a new execution may be owned at once."""
-        return not self.unowned_work and self._active < self.means.settings.window and not self.stopping
+        return not self.claims.unowned_work and self._active < self.means.settings.window and not self.stopping
 
     def adopt(
         self,
@@ -125,16 +129,12 @@ class Incarnation:
         driver.create()
         self._count(driver, True)
 
-    def look_for_work(self) -> None:
-        """There may be unowned executions: claim with the next group."""
-        self.unowned_work = True
-        self.committer.poke()
-
     # The end.
 
     async def stop(self, grace: float) -> None:
         """Start nothing more, let running bodies finish for ``grace`` seconds, then cut the others."""
         self.stopping = True
+        self.claims.close()
         if self._bodies > 0:
             self._quiet.clear()
         try:
@@ -161,8 +161,7 @@ class Incarnation:
         """Drop everything in memory: bodies are told to stop, their results are refused."""
         self.stopping = True
         self.committer.close()
-        if self._alarm is not None:
-            self._alarm[1].cancel()
+        self.claims.close()
         for driver in list(self.drivers.values()):
             driver.drop()
         self.drivers.clear()
@@ -222,7 +221,7 @@ class Incarnation:
     def gone(self, driver: Driver) -> None:
         self.drivers.pop(driver.id, None)
         self._count(driver, False)
-        if not driver.status.terminal:
+        if not driver.status.terminal or driver.unstored:
             return
         draft, ids = driver.draft, driver.state.dag.ids
         self.means.hub.tell(driver.id, lambda: result_of(draft.stored(), ids))
@@ -285,7 +284,7 @@ class Incarnation:
             if item is not None:
                 items.append(item)
                 self._batch.append(driver)
-        claim = self._claim(now)
+        claim = self.claims.request(now, self._active, self.dispatcher.waiting)
         return Batch(tuple(items), claim) if items or claim else None
 
     def committed(self, batch: Batch, written: Written) -> None:
@@ -300,7 +299,8 @@ class Incarnation:
                 unanswered[1](None)
             driver.committed(now)
         if batch.claim is not None:
-            self._take_over(written.claimed, batch.claim.limit)
+            self.claims.answered(batch.claim, len(written.claimed))
+            self._take_over(written.claimed)
         if self._heard:
             self.committer.poke()
 
@@ -315,95 +315,25 @@ class Incarnation:
         wake_at = driver.wake_at
         if wake_at is not None and not driver.over and not driver.held and not driver.unstored:
             driver.draft.store_away(wake_at)
-            self._wake_up_at(wake_at)
+            self.claims.wake_up_at(wake_at)
 
-    # Claims.
-
-    def expect_sleepers(self) -> None:
-        """There may be unowned executions that wait for their time: learn when the first is due."""
-
-        def learn(wake_at: int | None, error: BaseException | None) -> None:
-            if wake_at is not None and not self.stopping:
-                self._wake_up_at(wake_at)
-
-        self.means.reader.call(lambda store: store.next_wake_up(), learn)
-
-    def _wake_up_at(self, moment: int) -> None:
-        if self._alarm is not None:
-            if self._alarm[0] <= moment:
-                return
-            self._alarm[1].cancel()
-        delay = max(0.0, (moment - self.clock.now()) / 1e6)
-        self._alarm = (moment, self.clock.call_later(delay, self._wake_up))
-
-    def _wake_up(self) -> None:
-        self._alarm = None
-        self.look_for_work()
-        self.expect_sleepers()
-
-    def _claim(self, now: int) -> ClaimRequest | None:
-        free = self.means.settings.window - self._active
-        versions = self.means.registry.versions()
-        if not self.unowned_work or self.stopping or not versions or free <= 0:
-            return None
-        if free < self.means.settings.window // 4 and self.dispatcher.waiting:
-            return None
-        return ClaimRequest(versions, free, now)
-
-    def _take_over(self, claimed: list[StoredExecution], limit: int) -> None:
-        self.unowned_work = len(claimed) >= limit
+    def _take_over(self, claimed: list[StoredExecution]) -> None:
         for stored in claimed:
-            if stored.id in self.drivers:
-                continue
-            workflow = self.means.registry.get(stored.workflow)
-            driver = Driver(self, workflow, stored, cast("dict[str, JSON]", decode(stored.input)))
-            self.drivers[stored.id] = driver
-            driver.restore(stored)
-            self._recount(driver)
-
-    # Refusals.
+            if stored.id not in self.drivers:
+                workflow = self.means.registry.get(stored.workflow)
+                driver = Driver(self, workflow, stored, cast("dict[str, JSON]", decode(stored.input)))
+                self.drivers[stored.id] = driver
+                driver.restore(stored)
+                self._recount(driver)
 
     def _refused(self, driver: Driver, error: StoreRefused) -> None:
         unanswered = self._unanswered.pop(driver.id, None)
-        if unanswered is not None:
-            driver.drop()
-            self.drivers.pop(driver.id, None)
-            self._count(driver, False)
-            unanswered[1](error)
+        if unanswered is None:
+            self._refusals.handle(driver, error)
             return
-        driver.refusals += 1
-        driver.held = True
-        log.error("the store refused what an execution wrote: %s", error, extra={"execution": driver.id})
-        if driver.refusals == 1:
-            self.means.reader.call(lambda store: store.execution(driver.id), self._reload(driver, error))
-        else:
-            self._park(driver, error)
-
-    def _reload(
-        self, driver: Driver, error: StoreRefused
-    ) -> Callable[[StoredExecution | None, BaseException | None], None]:
-        def go_back(row: StoredExecution | None, failure: BaseException | None) -> None:
-            if driver.over:
-                return
-            try:
-                if row is None or row.owner != self.runner:
-                    raise StoreRefused(
-                        f"execution {driver.id} is no longer owned by this runner"
-                    ) from failure
-                driver.refused(error, row)
-            except (StoreError, ValueError, KeyError) as broken:
-                self._park(driver, broken)
-
-        return go_back
-
-    def _park(self, driver: Driver, error: BaseException) -> None:
-        if driver.refusals > 2:
-            log.error("an execution is given up without a trace in the store: %s", error)
-            driver.drop()
-            self.gone(driver)
-            return
-        driver.refusals = max(driver.refusals, 2)
-        driver.park(f"the store refused what it wrote: {error}")
+        driver.drop()
+        self.gone(driver)
+        unanswered[1](error)
 
     # The window.
 
@@ -419,5 +349,5 @@ class Incarnation:
         if counts != driver.counted:
             driver.counted = counts
             self._active += 1 if counts else -1
-            if not counts and self.unowned_work:
+            if not counts and self.claims.unowned_work:
                 self.committer.poke()

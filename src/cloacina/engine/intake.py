@@ -36,6 +36,8 @@ class Intake:
         self._stored = stored
         self._waiting: list[tuple[NewExecution, Answer]] = []
         self._busy = False
+        self._coming = 0
+        """Executions that were let in and perhaps are not stored yet."""
 
     def put(self, row: NewExecution, answer: Answer) -> None:
         """Insert ``row``; ``answer`` gets None, or the execution that holds its key, or the error."""
@@ -54,27 +56,33 @@ class Intake:
             else:
                 future.set_exception(error)
 
-        await self.check_room(1)
-        self.put(row, answer)
-        return await future
+        await self._take_room(1)
+        try:
+            self.put(row, answer)
+            return await future
+        finally:
+            self._coming -= 1
 
     async def add_all(self, rows: Sequence[NewExecution]) -> list[StoredExecution | None]:
         """Insert all rows in one transaction, or none; an answer per row as in `add`."""
-        await self.check_room(len(rows))
-        answers = await self._writer.run(lambda store: store.insert_unowned(rows))
+        await self._take_room(len(rows))
+        try:
+            answers = await self._writer.run(lambda store: store.insert_unowned(rows))
+        finally:
+            self._coming -= len(rows)
         self._stored()
         return answers
 
-    async def check_room(self, more: int) -> None:
-        """Raise `QueueFull` if ``more`` executions would pass the bound on unowned ones."""
-        if not self._max_pending:
-            return
-        pending = await self._reader.run(lambda store: store.pending()) + len(self._waiting)
-        if pending + more > self._max_pending:
-            raise QueueFull(
-                f"{pending} executions wait already, and max_pending is {self._max_pending}: "
-                "try again later, or raise the bound"
-            )
+    async def _take_room(self, more: int) -> None:
+        """Let ``more`` executions in, or raise `QueueFull` if they would pass the bound on unowned ones."""
+        if self._max_pending:
+            pending = await self._reader.run(lambda store: store.pending()) + self._coming
+            if pending + more > self._max_pending:
+                raise QueueFull(
+                    f"{pending} executions wait already, and max_pending is {self._max_pending}: "
+                    "try again later, or raise the bound"
+                )
+        self._coming += more
 
     def _poke(self) -> None:
         if not self._busy:

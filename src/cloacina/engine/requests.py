@@ -15,6 +15,7 @@ from cloacina.engine.hub import Told
 from cloacina.engine.incarnation import Incarnation
 from cloacina.engine.records import info_of, result_of
 from cloacina.errors import (
+    ContextError,
     ExecutionNotFound,
     IdempotencyConflict,
     NotTheOwner,
@@ -26,7 +27,7 @@ from cloacina.model.ids import new_id
 from cloacina.model.names import check_name
 from cloacina.model.result import ExecutionInfo, ExecutionResult
 from cloacina.model.status import ExecutionStatus, Reason
-from cloacina.model.values import JSON, decode, encode, to_json
+from cloacina.model.values import JSON, Limits, decode, encode, to_json
 from cloacina.model.workflow import Workflow
 from cloacina.observe.logs import running
 from cloacina.store.rows import ExecutionFilter, NewExecution, StoredExecution
@@ -134,11 +135,9 @@ class Requests:
     async def status(self, execution: str) -> ExecutionStatus:
         """Where an execution stands."""
         driver = self._engine.life.drivers.get(execution)
-        return (
-            driver.status
-            if driver is not None and not driver.unstored
-            else (await self.stored(execution)).status
-        )
+        if driver is None or driver.unstored or driver.status.terminal:
+            return (await self.stored(execution)).status
+        return driver.status
 
     async def get(self, execution: str) -> ExecutionResult:
         """An execution as it is stored now, ended or not."""
@@ -158,6 +157,7 @@ class Requests:
             await self._check_owner(execution)
 
     async def _cancel_unowned(self, execution: str) -> ExecutionStatus:
+        _check_id(execution)
         now = self._engine.clock.now()
         status = await self._engine.means.writer.run(lambda store: store.cancel_unowned(execution, now))
         if status is None:
@@ -199,11 +199,12 @@ class Requests:
     def _input(self, input: object) -> dict[str, JSON]:
         if input is None:
             return {}
-        data = (
-            input.to_dict()
-            if isinstance(input, Context)
-            else to_json(input, limits=self._engine.means.limits)
-        )
+        source = input.to_dict() if isinstance(input, Context) else input
+        limits = self._engine.means.limits
+        try:
+            data = to_json(source, limits=limits)
+        except ContextError:
+            data = _large(source, limits)
         if not isinstance(data, dict):
             raise ValidationError(
                 f"the input of an execution must be a mapping, a context or a model, not {type(input).__name__}"
@@ -258,6 +259,7 @@ class Requests:
     async def stored(self, execution: str) -> StoredExecution:
         """An execution as it is stored now. Raises `ExecutionNotFound`."""
         self._engine.check()
+        _check_id(execution)
         stored = await self._engine.stored(execution)
         if stored is None:
             raise _unknown(execution)
@@ -267,7 +269,19 @@ class Requests:
         return result_of(stored, self._engine.task_ids(stored.workflow, stored.version))
 
 
-def _unknown(execution: str) -> ExecutionNotFound:
+def _large(source: object, limits: Limits) -> JSON:
+    """The input as JSON though it is larger than one value may be, or the error that is the matter with it."""
+    whole = Limits(max(limits.value_bytes, limits.context_bytes), limits.context_bytes, limits.depth)
+    data = to_json(source, limits=whole)
+    return Context(data, limits=limits).to_dict() if isinstance(data, dict) else data
+
+
+def _check_id(execution: object) -> None:
+    if not isinstance(execution, str) or not execution.isascii():
+        raise _unknown(execution)
+
+
+def _unknown(execution: object) -> ExecutionNotFound:
     return ExecutionNotFound(f"no execution has the id {execution!r:.80} in this database")
 
 

@@ -32,8 +32,9 @@ class Waits:
 
     def hold(self, attempt: Attempt) -> None:
         """Hold the retry back until the thread of ``attempt`` is free."""
-        self._lingering.add(attempt.index)
-        attempt.left = partial(self._left, attempt.index)
+        if not attempt.off:
+            self._lingering.add(attempt.index)
+            attempt.left = partial(self._left, attempt.index)
 
     def cancel(self) -> None:
         """Nothing is due any more."""

@@ -62,6 +62,7 @@ class ExecutionState:
 
     __slots__ = (
         "_after",
+        "_before",
         "_limits",
         "_open",
         "_setbacks",
@@ -94,6 +95,7 @@ class ExecutionState:
         self._open = [len(needed) for needed in dag.dependencies]
         self._unread = [len(readers) for readers in dag.dependents]
         self._after: dict[int, dict[str, JSON]] = {}
+        self._before: dict[int, dict[str, JSON]] = {}
 
     def begin(self) -> Consequences:
         """Decide the tasks that depend on nothing."""
@@ -231,6 +233,9 @@ class ExecutionState:
             if known is not None:
                 break
             path.append(at)
+            known = self._before.get(at)
+            if known is not None:
+                break
             needed = self.dag.dependencies[at]
             if len(needed) != 1:
                 known = self.view(at)
@@ -242,6 +247,7 @@ class ExecutionState:
                 known = self._fold(known, [(at, patch)])
             if self._unread[at]:
                 self._after[at] = known
+                self._before.pop(at, None)
         return known
 
     def _merge(self, mask: int | None) -> dict[str, JSON]:
@@ -256,6 +262,7 @@ class ExecutionState:
             keys=self._workflow.keys,
             forbid_conflicts=self._workflow.on_conflict == "error",
             limits=self._limits,
+            ids=self.dag.ids,
         )
 
     def _cascade(self, ended: list[int], found: Consequences) -> None:
@@ -264,13 +271,21 @@ class ExecutionState:
             index = ended.pop()
             self.live -= 1
             for needed in dependencies[index]:
+                self._keep_view(index, needed)
                 self._unread[needed] -= 1
                 if not self._unread[needed]:
                     self._after.pop(needed, None)
+                    self._before.pop(needed, None)
             for dependent in dependents[index]:
                 self._open[dependent] -= 1
                 if not self._open[dependent]:
                     self._decide(dependent, found, ended)
+
+    def _keep_view(self, index: int, needed: int) -> None:
+        # What a task saw is where the view after it begins; else a long chain is walked up at every step.
+        seen = self._after.get(needed)
+        if seen is not None and len(self.dag.dependencies[index]) == 1 and (self._unread[index] or not self.live):
+            self._before[index] = seen
 
     def _decide(self, index: int, found: Consequences, ended: list[int]) -> None:
         try:
@@ -292,6 +307,8 @@ class ExecutionState:
         self.standing.states[index] = _TASK_STATE.get(row.state, TaskState.PENDING)
         if row.state not in _ORDINARY:
             self.setbacks.recall(index, row)
+        elif self._setbacks is not None:
+            self._setbacks.due.pop(index, None)
         if row.retry_at is not None:
             self.standing.states[index] = TaskState.WAITING
         if row.state is AttemptState.SKIPPED:

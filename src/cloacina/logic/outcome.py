@@ -56,19 +56,20 @@ def _passed(standing: Standing, broken: list[int]) -> int:
 
 
 def _passed_by_dependents(standing: Standing, broken: list[int]) -> int:
-    """The set of broken tasks after which a direct dependent went on."""
+    """The set of broken tasks that a direct dependent passed by completing."""
     dag, passed = standing.dag, 0
     for after in {after for i in broken for after in dag.dependents[i]}:
-        if standing.states[after] is TaskState.COMPLETED:
-            rule = dag.tasks[after].rule
-            spared = _spared_by_rule(standing, after, rule) if rule is not None else None
-            for i in standing.broken_dependencies(after):
-                if spared is None or dag.ids[i] in spared:
-                    passed |= 1 << i
+        if standing.states[after] is not TaskState.COMPLETED:
+            continue
+        rule = dag.tasks[after].rule
+        spared = None if rule is None else _spared(standing, after, rule)
+        for i in standing.broken_dependencies(after):
+            if spared is None or dag.ids[i] in spared:
+                passed |= 1 << i
     return passed
 
 
-def _spared_by_rule(standing: Standing, i: int, rule: Condition) -> frozenset[str]:
+def _spared(standing: Standing, i: int, rule: Condition) -> frozenset[str]:
     """The ids that the rule tests and under which it would have held as well, had the one been Completed.
 
     None at all if it holds even with all dependencies Failed, as the rule of an alert or a clean-up does.
@@ -82,16 +83,17 @@ def _spared_by_rule(standing: Standing, i: int, rule: Condition) -> frozenset[st
 
 
 def _recovered(standing: Standing, broken: list[int]) -> int:
-    """The set of broken tasks for which Completed tasks that recover stand in, and of those skipped for these."""
+    """The set of tasks for which Completed tasks that recover stand in, and of those skipped only for these."""
     recovered = 0
     for i, task in enumerate(standing.dag.tasks):
         if task.recovers and standing.states[i] is TaskState.COMPLETED:
             recovered |= standing.stood_for(i)
-    if recovered:
-        for i in broken:
-            if standing.states[i] is TaskState.SKIPPED:
-                if all(recovered >> needed & 1 for needed in standing.broken_dependencies(i)):
-                    recovered |= 1 << i
+    if not recovered:
+        return 0
+    for i in broken:
+        breakers = standing.broken_dependencies(i) if standing.states[i] is TaskState.SKIPPED else []
+        if breakers and all(recovered >> breaker & 1 for breaker in breakers):
+            recovered |= 1 << i
     return recovered
 
 

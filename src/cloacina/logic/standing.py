@@ -37,7 +37,17 @@ class Standing:
     that a task's rule sees, and may raise `ContextError`.
     """
 
-    __slots__ = ("_carried", "_cones", "_stood_for", "_targets", "_uncovered", "dag", "reasons", "states", "view_of")
+    __slots__ = (
+        "_carried",
+        "_cones",
+        "_stood_for",
+        "_targets",
+        "_uncovered",
+        "dag",
+        "reasons",
+        "states",
+        "view_of",
+    )
 
     def __init__(self, dag: Dag, view_of: Callable[[int], Mapping[str, JSON]]) -> None:
         self.dag = dag
@@ -114,6 +124,8 @@ class Standing:
         return False
 
     def _no_way_past(self, carried: int, i: int) -> bool:
+        # Two shortcuts keep the walk short. If the set has no skipped task above, any Failed one above that it
+        # lacks is a way past it. And what a set does not cover, no part of that set covers.
         ways = [i]
         seen: set[int] = set()
         while ways:
@@ -124,8 +136,6 @@ class Standing:
             failed, skipped = self._cone(at)
             if not failed & ~carried:
                 continue
-            # Two shortcuts, so that the walk is short: the set has no skipped task above, only a Failed one
-            # could stop the way; or a set at least as large did not cover this task.
             if not skipped & carried or not carried & ~self._uncovered.get(at, 0):
                 return False
             ways.extend(self.broken_dependencies(at))
@@ -140,8 +150,8 @@ class Standing:
         if not found:
             return []
         try:
-            held = self.holds(i, rule, self.state_of)
-            return found if held and not self.holds(i, rule, self.state_if_mended) else []
+            self.holds(i, rule, self.state_of)  # It did hold, unless testing it is what failed.
+            return [] if self.holds(i, rule, self.state_if_mended) else found
         except ContextError:
             return []  # The task failed because its view cannot be built, so it took nobody's place.
 

@@ -40,7 +40,7 @@ class Condition:
 
     def to_json(self) -> dict[str, JSON]:
         """The condition in the grammar that `cloacina.model.rules.condition_from_json` reads."""
-        raise NotImplementedError
+        return {"type": type(self).__name__.rstrip("_")}
 
     def tasks(self) -> frozenset[str]:
         """The ids of the tasks that the rule names."""
@@ -89,9 +89,6 @@ class Condition:
 class Always(Condition):
     """Holds whatever happened."""
 
-    def to_json(self) -> dict[str, JSON]:
-        return {"type": "Always"}
-
     def __repr__(self) -> str:
         return "always()"
 
@@ -108,7 +105,7 @@ class TaskCondition(Condition):
         _check_text(self.task, f"{self.word}() takes a task or its id")
 
     def to_json(self) -> dict[str, JSON]:
-        return {"type": type(self).__name__, "task_name": self.task}
+        return {**Condition.to_json(self), "task_name": self.task}
 
     def __repr__(self) -> str:
         return f"{self.word}({self.task!r})"
@@ -163,7 +160,8 @@ class ContextValue(Condition):
         return decode(self.text)
 
     def to_json(self) -> dict[str, JSON]:
-        return {"type": "ContextValue", "key": self.key, "operator": self.operator.value, "value": self.value}
+        operator = self.operator.value
+        return {**Condition.to_json(self), "key": self.key, "operator": operator, "value": self.value}
 
     def __repr__(self) -> str:
         value = "" if self.operator in WITHOUT_OPERAND else f", {self.value!r}"
@@ -188,8 +186,7 @@ class Group(Condition):
         return self._depth
 
     def to_json(self) -> dict[str, JSON]:
-        name = type(self).__name__.rstrip("_")
-        return {"type": name, "conditions": [part.to_json() for part in self.conditions]}
+        return {**Condition.to_json(self), "conditions": [part.to_json() for part in self.conditions]}
 
     def __repr__(self) -> str:
         return f"{self.word}({', '.join(map(repr, self.conditions))})"
@@ -231,7 +228,7 @@ class Not(Condition):
         return self._depth
 
     def to_json(self) -> dict[str, JSON]:
-        return {"type": "Not", "condition": self.condition.to_json()}
+        return {**Condition.to_json(self), "condition": self.condition.to_json()}
 
     def __invert__(self) -> Condition:
         return self.condition

@@ -63,7 +63,9 @@ class Context(MutableMapping[str, Any]):
             self._base = base
 
     @classmethod
-    def over(cls, base: dict[str, JSON], limits: Limits = DEFAULT_LIMITS, read_only: bool = False) -> Context:
+    def over(
+        cls, base: dict[str, JSON], limits: Limits = DEFAULT_LIMITS, *, read_only: bool = False
+    ) -> Context:
         """Return a context over ``base``, which must be checked already and is neither copied nor changed."""
         self = cls.__new__(cls)
         self._base = base
@@ -104,11 +106,7 @@ class Context(MutableMapping[str, Any]):
         value = self._typed(key) if type(key) is Key else self._plain(key)
         return default if value is _ABSENT else value
 
-    @overload
-    def __setitem__(self, key: Key[T], value: T) -> None: ...
-    @overload
-    def __setitem__(self, key: str, value: Any) -> None: ...
-    def __setitem__(self, key: str | Key[Any], value: Any) -> None:
+    def __setitem__(self, key: str | Key[T], value: T) -> None:
         if self._read_only:
             self._refuse_change()
         name, plain = _converted(key, value, self._limits)
@@ -139,11 +137,7 @@ class Context(MutableMapping[str, Any]):
     def __len__(self) -> int:
         return len(self._names())
 
-    @overload
-    def insert(self, key: Key[T], value: T) -> None: ...
-    @overload
-    def insert(self, key: str, value: Any) -> None: ...
-    def insert(self, key: str | Key[Any], value: Any) -> None:
+    def insert(self, key: str | Key[T], value: T) -> None:
         """Add a value under a new key. Raises `ContextError` if the context has the key."""
         if key in self:
             name = _name(key)

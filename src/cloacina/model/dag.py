@@ -69,7 +69,7 @@ class Dag:
         """Every task that waits for ``task``, in canonical order. Raises `SubgraphError` if unknown."""
         return self._named(order.descendants(self._place(task), self.dependents))
 
-    def subgraph(self, tasks: Iterable[str | Task]) -> Dag:
+    def subgraph(self, tasks: str | Task | Iterable[str | Task]) -> Dag:
         """The DAG of these tasks and all that they depend on. Raises `SubgraphError` if one is unknown."""
         wanted = [tasks] if isinstance(tasks, (str, Task)) else list(tasks)
         if not wanted:

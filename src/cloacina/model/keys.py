@@ -89,7 +89,10 @@ class Key(Generic[T]):
         """
         if builtins.type(value) is self.exact:
             return cast(T, value)
-        decode = self._decode or msgspec.json.Decoder(cast(Any, self.type), dec_hook=_decode_model).decode
+        decode = self._decode
+        if decode is None:
+            decode = msgspec.json.Decoder(cast(Any, self.type), dec_hook=_decode_model).decode
+            object.__setattr__(self, "_decode", decode)
         try:
             return cast(T, decode(encode(value)))
         except msgspec.ValidationError as error:

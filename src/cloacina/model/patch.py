@@ -158,7 +158,7 @@ def check_size(view: dict[str, JSON], bound: int, limits: Limits) -> int:
     if bound <= limits.context_bytes:
         return bound
     sizes = {key: encoded_size(key) + encoded_size(value) + 2 for key, value in view.items()}
-    size = 1 + sum(sizes.values())
+    size = max(2, 1 + sum(sizes.values()))
     if size > limits.context_bytes:
         largest = sorted(sizes, key=sizes.__getitem__, reverse=True)[:3]
         shown = ", ".join(f"{shorten(key)} ({sizes[key]:,})" for key in largest)

@@ -22,6 +22,9 @@ class ErrorInfo(msgspec.Struct, frozen=True):
     def __str__(self) -> str:
         return f"{self.type}: {self.message}" if self.message else self.type
 
+    def __repr__(self) -> str:
+        return f"ErrorInfo({str(self)!r:.200})"
+
 
 @dataclass(frozen=True, slots=True)
 class AttemptResult:

@@ -120,6 +120,7 @@ class Task:
         return f"<Task {self.id}{after}>"
 
 
+@dataclass(frozen=True, eq=False, init=False, repr=False)
 class TypedTask(Task, Generic[P, R_co]):
     """A `Task` whose call has the types of its function: what the decorators return."""
 
@@ -142,7 +143,7 @@ def task(fn: Callable[P, R] | None = None, /, **options: Unpack[TaskOptions]) ->
 
     The options are those of `Task`. Raises `WorkflowError` if the function or an option is refused.
     """
-    return functools.partial(task, **options) if fn is None else TypedTask(fn, **options)
+    return functools.partial(TypedTask, **options) if fn is None else TypedTask(fn, **options)
 
 
 def _bare(fn: Callable[..., Any]) -> Callable[..., Any]:

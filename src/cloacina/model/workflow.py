@@ -25,7 +25,6 @@ from cloacina.model.keys import Key
 from cloacina.model.names import check_name
 from cloacina.model.retry import RetryPolicy
 from cloacina.model.task import P, R, Returned, Task, TaskOptions, TypedTask
-from cloacina.model.task import task as make_task
 from cloacina.model.version import UNVERSIONED, version_of
 
 
@@ -98,18 +97,12 @@ class Workflow:
     def task(self, fn: Callable[P, R], /, **options: Unpack[TaskOptions]) -> TypedTask[P, R]: ...
     @overload
     def task(self, /, **options: Unpack[TaskOptions]) -> Callable[[Callable[P, R]], TypedTask[P, R]]: ...
-    def task(self, fn: Callable[..., Any] | None = None, /, **options: Unpack[TaskOptions]) -> object:
+    def task(self, fn: Callable[P, R] | None = None, /, **options: Unpack[TaskOptions]) -> object:
         """Make a task and add it: ``@workflow.task``, ``@workflow.task(retry=5)`` or ``workflow.task(function)``.
 
         The options are those of `Task`. Raises `WorkflowError` if something is wrong with it.
         """
-        if fn is None:
-            return partial(self.task, **options)
-        try:
-            made = make_task(cast("Callable[..., None]", fn), **options)
-        except WorkflowError as refused:
-            raise WorkflowError(f"workflow {self.name!r}, {refused}") from refused.__cause__
-        return self.add(made)
+        return partial(self._make, **options) if fn is None else self._make(fn, **options)
 
     def add(self, task: Task | Callable[..., Returned], /, **options: Unpack[TaskOptions]) -> Task:
         """Add a task that was made before, or make one from a function and the options of `Task`.
@@ -117,7 +110,7 @@ class Workflow:
         Raises `WorkflowError` if something is wrong with it, its id is there already, or it comes too late.
         """
         if not isinstance(task, Task):
-            return self.task(task, **options)
+            return self._make(task, **options)
         where = f"workflow {self.name!r}, task {task.id!r}"
         if options:
             raise WorkflowError(
@@ -183,6 +176,13 @@ class Workflow:
     def metadata(self) -> WorkflowMetadata:
         """What the workflow says about itself; freezes."""
         return WorkflowMetadata(self.name, self.version, self.description, self.tags, len(self.dag))
+
+    def _make(self, fn: Callable[P, R], /, **options: Unpack[TaskOptions]) -> Task:
+        try:
+            made = TypedTask(fn, **options)
+        except WorkflowError as refused:
+            raise WorkflowError(f"workflow {self.name!r}, {refused}") from refused.__cause__
+        return self.add(made)
 
     def __repr__(self) -> str:
         return f"<Workflow {self.name}: {len(self._tasks)} tasks>"

@@ -12,7 +12,7 @@ from cloacina.errors import ValidationError
 
 _FORMS = "sqlite:///relative.db, sqlite:////absolute/path.db, sqlite://:memory: or a plain path"
 _SCHEME = re.compile(r"(?:(sqlite|file|postgres|postgresql):|([A-Za-z][A-Za-z0-9+.-]*)://)", re.IGNORECASE)
-_LOGIN = re.compile(r"//[^/]*@")
+_LOGIN = re.compile(r":.*@")
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +108,7 @@ def _path_of(url: str, scheme: str) -> str:
 
 def _shown(url: str) -> str:
     """``url`` without what may be secret: login and query string."""
-    return _LOGIN.sub("//***@", url.partition("?")[0])
+    return _LOGIN.sub(":***@", url.partition("?")[0])
 
 
 def _kind(path: Path) -> int | None:

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from store.make import Stores, runner
 
 from cloacina.store.location import parse_location
 from cloacina.store.sqlite.database import Database
+from store.make import Stores, runner
 
 
 @pytest.fixture

@@ -29,7 +29,9 @@ from cloacina.store.location import Location, parse_location
         (Path("sqlite:/odd"), "sqlite:/odd"),
     ],
 )
-def test_forms_of_a_location(url: str | Path, path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_forms_of_a_location(
+    url: str | Path, path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     assert parse_location(url) == Location(tmp_path / path)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import chain, combinations, product
 from typing import Any
 
@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from cloacina.errors import ContextError
 from cloacina.logic.outcome import outcome
 from cloacina.logic.standing import Standing
+from cloacina.model.context import Context
 from cloacina.model.rules import (
     All,
     Always,
@@ -33,6 +34,8 @@ from cloacina.model.rules import (
     task_success,
 )
 from cloacina.model.status import ExecutionStatus, Reason, TaskState
+from cloacina.model.task import Task as RealTask
+from cloacina.model.workflow import Workflow
 from unit.logic.oracle import Dag, Oracle, Task, play
 
 COMPLETED, FAILED = ExecutionStatus.COMPLETED, ExecutionStatus.FAILED
@@ -165,6 +168,22 @@ def test_every_path_of_the_resilient_pipeline(
     assert end.status is status
 
 
+def test_a_real_workflow_gives_the_same() -> None:
+    def body(ctx: Context) -> None: ...
+
+    # Declared backwards, so that the canonical order differs from that of declaration.
+    workflow = Workflow("pipeline")
+    for task in reversed(PIPELINE.tasks):
+        workflow.add(RealTask(body, id=task.id, dependencies=task.dependencies, trigger_rules=task.rule))  # type: ignore[typeddict-item]
+    for failing in subsets(PIPELINE.ids):
+        expected, end = play(PIPELINE, frozenset(failing), {"data_quality_score": 83})
+        standing, real_end = play(workflow.dag, frozenset(failing), {"data_quality_score": 83})  # type: ignore[arg-type]
+        assert {id: standing.states[i] for id, i in workflow.dag.index.items()} == {
+            id: expected.states[i] for id, i in PIPELINE.index.items()
+        }
+        assert real_end.status is end.status
+
+
 def test_what_a_total_failure_of_the_pipeline_leaves() -> None:
     standing, end = play(PIPELINE, frozenset({"fetch_data", "cached_data"}))
     reasons = dict(zip(PIPELINE.ids, standing.reasons, strict=True))
@@ -172,18 +191,47 @@ def test_what_a_total_failure_of_the_pipeline_leaves() -> None:
     assert {PIPELINE.ids[i] for i in end.unpassed} == set(PIPELINE.ids) - {"failure_notification"}
 
 
-def test_unpassed_tasks_are_those_that_a_fork_would_run_again() -> None:
-    # The failure of E was passed by J, that of A was not; C is optional.
-    tasks = [
-        A,
-        Task("E"),
-        Task("C", optional=True),
-        Task("J", ("E",), task_skipped("E") | ~task_success("E")),
-    ]
-    tasks += [Task("K", ("J", "E")), B_AFTER_A]
+OPTIONAL_Z, LOST_B = Task("Z", optional=True), Task("B", ("A", "Z"))
+
+
+@pytest.mark.parametrize(
+    ("tasks", "fails", "unpassed"),
+    [
+        pytest.param([A, B, R, F, Task("J", ("A", "F"))], "ABR", "BR", id="each by itself"),
+        pytest.param([A, OPTIONAL_Z, LOST_B], "AZ", "AB", id="optional ones are none"),
+        pytest.param(
+            [*LOST_X, Task("Y", ("X",)), Task("J", ("Y", "F"))], "A", "", id="by way of three skipped ones"
+        ),
+        pytest.param(
+            [A, F, B_AFTER_A, Task("C", ("A",)), Task("J", ("B", "F"))], "A", "AC", id="all that it broke, not some"
+        ),
+        pytest.param(
+            [A, F, B_AFTER_A, Z, Task("N", ("A", "Z"), task_failed("A") & task_failed("Z")), Task("J", ("B", "F"))],
+            "A", "", id="a branch not taken was not broken by it",
+        ),
+        pytest.param(
+            [A, B, R, EITHER, Task("J", ("A", "R"), any_of(task_success("A"), task_success("R")))],
+            "ABF", "BF", id="a stand-in that fails is not passed with one that it stood for",
+        ),
+        pytest.param(
+            [A, B, R, EITHER, Task("J", ("A", "B", "R"), any_of(*map(task_success, "ABR")))],
+            "ABF", "", id="but with all",
+        ),
+        pytest.param(
+            [A, OPTIONAL_Z, LOST_B, Task("F", ("A",), task_failed("A"), recovers=True)],
+            "AZ", "B", id="recovered only from all that broke it",
+        ),
+        pytest.param(
+            [A, F, Task("G", ("F",), task_failed("F"), recovers=True)],
+            "AF", "", id="recovered from a stand-in and what that stood for",
+        ),
+    ],
+)  # fmt: skip
+def test_what_was_not_passed(tasks: list[Task], fails: str, unpassed: str) -> None:
     dag = Dag(tasks)
-    _, end = play(dag, frozenset("AEC"))
-    assert {dag.ids[i] for i in end.unpassed} == {"A", "B"}
+    _, end = play(dag, frozenset(fails))
+    assert {dag.ids[i] for i in end.unpassed} == set(unpassed)
+    assert Oracle(dag, frozenset(fails)).outcome() == (end.status, set(unpassed))
 
 
 def test_a_task_that_was_cancelled_is_not_broken() -> None:
@@ -221,7 +269,7 @@ def compare(tasks: list[Task], fails: frozenset[str], order: list[int] | None = 
     assert outcome(restored) == end, (dag, fails)
 
 
-def subsets(ids: str) -> Iterator[tuple[str, ...]]:
+def subsets(ids: Sequence[str]) -> Iterator[tuple[str, ...]]:
     return chain.from_iterable(combinations(ids, size) for size in range(len(ids) + 1))
 
 

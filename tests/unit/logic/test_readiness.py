@@ -182,7 +182,8 @@ FAILED_A = Task("f", ("a",), task_failed("a"))
             "az", DEPENDENCY_FAILED, id="not if something else broke it too",
         ),
         pytest.param(
-            [Task("z"), Task("b", ("a", "z")), FAILED_A, Task("y", ("z",), task_failed("z")), Task("j", ("b", "f", "y"))],
+            [Task("z"), Task("b", ("a", "z")), FAILED_A, Task("y", ("z",), task_failed("z")),
+             Task("j", ("b", "f", "y"))],
             "az", RUNS, id="a join unites",
         ),
         pytest.param(
@@ -198,9 +199,14 @@ FAILED_A = Task("f", ("a",), task_failed("a"))
             "a", RUNS, id="but of what that broke in turn",
         ),
         pytest.param(
-            [Task("z"), Task("b", ("a",)), Task("f", ("b",), task_skipped("b")), Task("c", ("b", "z")), Task("d", ("c",)),
-             Task("j", ("d", "f"))],
+            [Task("z"), Task("b", ("a",)), Task("f", ("b",), task_skipped("b")), Task("c", ("b", "z")),
+             Task("d", ("c",)), Task("j", ("d", "f"))],
             "az", DEPENDENCY_FAILED, id="unless it was broken in another way",
+        ),
+        pytest.param(
+            [Task("z"), Task("b", ("a",)), Task("f", ("b",), task_skipped("b")), Task("c", ("b", "z")),
+             Task("k", ("c", "f")), Task("g", ("z",), task_failed("z")), Task("j", ("c", "f", "g"))],
+            "az", RUNS, id="and until that has a stand-in, too",
         ),
     ],
 )  # fmt: skip
@@ -267,7 +273,9 @@ SKIPPED_B = [A, Task("b", ("a",)), Task("f", ("b",), task_skipped("b"))]
         pytest.param(
             [Z, A, FAILED_A, *chain(Task("b", ("a", "z", "f")), "f")], "az", DEPENDENCY_FAILED, id="half stood in for"
         ),
-        pytest.param([A, FAILED_A, *chain(Task("b", ("a",))), Task("j", (f"b{N - 1}", "f"))], "a", RUNS, id="broken chain"),
+        pytest.param(
+            [A, FAILED_A, *chain(Task("b", ("a",))), Task("j", (f"b{N - 1}", "f"))], "a", RUNS, id="broken chain"
+        ),
         pytest.param(
             [Z, *SKIPPED_B, *chain(Task("c", ("z", "b", "f")), "f")], "az", DEPENDENCY_FAILED, id="skipped task carried"
         ),

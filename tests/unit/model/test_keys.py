@@ -280,8 +280,8 @@ def body(ctx: Context) -> None:
     ctx.insert(TOTAL, 1)
     ctx.update({"a": 1}, b=2)
     del ctx[NUMBER]
-    ctx[NUMBER] = "5"  # type: ignore[call-overload]
-    ctx.insert(TOTAL, "5")  # type: ignore[call-overload]
+    ctx[NUMBER] = "5"  # type: ignore[misc]
+    ctx.insert(TOTAL, "5")  # type: ignore[misc]
     ctx.setdefault(TEXTS, 5)  # type: ignore[misc]
     Key("texts", int, merge="add")  # type: ignore[call-overload]
 """

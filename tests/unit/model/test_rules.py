@@ -99,6 +99,16 @@ def test_canonical_json(condition: Condition, written: dict[str, Any]) -> None:
     assert eval(repr(condition)) == condition
 
 
+@pytest.mark.parametrize("value", [None, True])
+def test_operators_without_an_operand_take_none_or_true_for_it(value: Any) -> None:
+    written = {"type": "ContextValue", "key": "q", "operator": "NotExists", "value": value}
+    assert (
+        context_value("q", "not_exists", value)
+        == context_value("q", "not_exists")
+        == condition_from_json(written)
+    )
+
+
 IS_TRUE = context_value("ok", "==", True)
 READ_TOO = [
     {"type": "Conditional", "condition": {"field": "ok", "operator": "Equals", "value": True}},
@@ -241,10 +251,10 @@ def test_a_long_chain_of_signs_stays_flat() -> None:
     assert len(rule.tasks()) == 501
 
 
-def _nested(depth: int) -> dict[str, Any]:
+def _nested(depth: int, kind: str = "Not") -> dict[str, Any]:
     written: dict[str, Any] = {"type": "Always"}
     for _ in range(depth - 1):
-        written = {"type": "Not", "condition": written}
+        written = {"type": kind, "condition": written}
     return written
 
 
@@ -256,9 +266,10 @@ def test_nesting_is_bounded() -> None:
     for make in (Not, all_of, any_of, none_of):
         with pytest.raises(WorkflowError, match="nested deeper than 100"):
             make(deepest)
-    for depth in (101, 100_000):
+    for kind, depth in (("Not", 101), ("Not", 100_000), ("Conditional", 101), ("Conditional", 100_000)):
         with pytest.raises(WorkflowError, match="nested deeper than 100"):
-            condition_from_json(_nested(depth))
+            condition_from_json(_nested(depth, kind))
+    assert condition_from_json(_nested(100, "Conditional")) == always()
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import asyncio
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import TracebackType
 from typing import TYPE_CHECKING
 
 from cloacina.errors import ContextError, PermanentError
@@ -37,7 +38,7 @@ class Attempt:
     """
 
     __slots__ = (
-        "attempt", "context", "done", "ended", "execution", "index", "launched", "left", "priority", "started",
+        "attempt", "context", "done", "ended", "execution", "index", "launched", "left", "off", "priority", "started",
         "stopping", "suspect", "task", "task_object", "timers", "work", "workflow", "yielded",
     )  # fmt: skip
 
@@ -59,6 +60,8 @@ class Attempt:
         self.ended = False
         self.left: Callable[[], None] | None = None
         """Called when a written-off body really ends."""
+        self.off = False
+        """True once a written-off body has really ended."""
         self.stopping: AttemptState | None = None
         """Why the body was told to stop, if it was."""
         self.work: asyncio.Task[None] | None = None
@@ -111,10 +114,25 @@ def describe(error: BaseException) -> ErrorInfo:
     except BaseException as broken:
         message = f"<the error's text cannot be made: {type(broken).__name__}>"
     try:
-        told = "".join(traceback.format_exception(error, limit=-20))
+        told = "".join(traceback.format_exception(kind, error, _of_the_body(error), limit=-20))
     except BaseException as broken:
         told = f"<the traceback cannot be made: {type(broken).__name__}>"
     return ErrorInfo(clean(name, 200), clean(message, ERROR_BYTES), clean(told, ERROR_BYTES))
+
+
+def _of_the_body(error: BaseException) -> TracebackType | None:
+    """The traceback without the engine's own frames, which tell a user nothing."""
+    trace = error.__traceback__
+    while (
+        trace is not None
+        and trace.tb_next is not None
+        and trace.tb_frame.f_globals.get("__name__") in _ENGINE
+    ):
+        trace = trace.tb_next
+    return trace
+
+
+_ENGINE = frozenset({"cloacina.engine.executors.local", __name__})
 
 
 def clean(text: str, limit: int) -> str:

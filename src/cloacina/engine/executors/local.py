@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -69,6 +70,8 @@ class LocalExecutor:
         self._threads = BodyThreads()
         self._free = {True: settings.async_slots, False: settings.thread_slots}
         self._started = self._ended = self._written_off = 0
+        self.freed: Callable[[], None] = _nobody
+        """Called when a slot is free again that was not given back."""
         self._lost_threads = 0
         """Threads whose body was written off and still runs: each was replaced, up to a bound."""
 
@@ -149,6 +152,8 @@ class LocalExecutor:
             self._lost_threads -= 1
             if self._lost_threads >= self._bound():
                 self._free[False] += 1
+                self.freed()
+            attempt.off = True
             if attempt.left is not None:
                 attempt.left()
             return
@@ -184,6 +189,10 @@ class LocalExecutor:
 
     def _bound(self) -> int:
         return 2 * self._settings.thread_slots
+
+
+def _nobody() -> None:
+    return None
 
 
 def _fields(attempt: Attempt) -> dict[str, object]:

@@ -30,7 +30,7 @@ from cloacina.model.definition.syntax import constant_text, function_text
 
 _CONSTANTS = (type(None), bool, int, float, complex, str, bytes, type(Ellipsis))
 _BUILTINS = (BuiltinFunctionType, MethodDescriptorType, WrapperDescriptorType)
-_LIBRARY = str(Path(linecache.__file__).parent)
+_LIBRARY = f"{Path(linecache.__file__).parent}/"
 _NESTED = 20
 """Constants nested deeper count by their type's name."""
 

@@ -133,14 +133,15 @@ class Connection:
     def close(self, *, checkpoint: bool = True) -> None:
         """Close, which copies the log into the file if no other connection is open; twice does nothing.
 
-        In a forked child nothing is closed. Without ``checkpoint``, and if the connection was stopped, the
-        files are left as they are.
+        In a forked child nothing is closed. Without ``checkpoint``, and if the connection was stopped or its
+        files were replaced, they are left as they are.
         """
         if self._pid != os.getpid():
             return
         guard.unwatch(self._raw)
+        replaced = self._wal is not None and not self._wal.intact()
         with contextlib.suppress(apsw.Error):
-            if self._stopped is not None or not checkpoint:
+            if self._stopped is not None or replaced or not checkpoint:
                 self._raw.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
             self._raw.close(True)
 

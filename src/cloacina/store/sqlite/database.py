@@ -67,7 +67,8 @@ class Database:
         """Open the store that reads, on a connection of its own that cannot write."""
         if self._location.path is not None:
             connection = Connection(self._location, busy_timeout=self._busy_timeout)
-            connection.rows("PRAGMA query_only = ON")
+            connection.rows("PRAGMA query_only = ON; SELECT 1 FROM meta")
+            connection.follow_wal()
             return SqliteReader(connection, owned=True)
         if self._in_memory is None:
             raise StoreError("a database in memory is read through its writer; open the writer first")

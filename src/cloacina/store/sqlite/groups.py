@@ -84,7 +84,8 @@ VERDICTS = RowKind(
     unfit=ATTEMPT_STARTS.unfit,
 )
 
-# The sign before status keeps the planner on the primary key: an index on status would read every live row.
+# Written so that only the index on id serves: IS and the sign before status keep the planner, which may have
+# stale statistics, off the indexes on owner and status, through which it would read every live row.
 PROGRESS = RowKind(
     noun="executions",
     complaint="these executions have ended or another owner",
@@ -99,13 +100,13 @@ PROGRESS = RowKind(
                 value ->> 4 AS started, value ->> 5 AS finished, value ->> 6 AS wake_at,
                 value ->> 7 AS result, value ->> 8 AS error
             FROM jsonb_each(?)) AS sent
-        WHERE executions.id = sent.id AND +executions.owner = sent.owner
+        WHERE executions.id = sent.id AND executions.owner IS sent.owner
             AND +executions.status IN ('pending', 'running', 'paused', 'parked')""",
     unfit="""
         SELECT value ->> 0 FROM jsonb_each(?)
         WHERE NOT EXISTS (
             SELECT 1 FROM executions
-            WHERE id = value ->> 0 AND +owner = value ->> 1
+            WHERE id = value ->> 0 AND owner IS value ->> 1
                 AND +status IN ('pending', 'running', 'paused', 'parked'))
         LIMIT 3""",
 )

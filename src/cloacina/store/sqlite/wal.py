@@ -36,14 +36,16 @@ class Wal:
         To be called after each commit and before it is acknowledged: what was committed to a log that is no
         longer there is lost when this process ends.
         """
-        if None in self._identities:
-            self._identities = self._identify()
-        if self._identify() != self._identities or None in self._identities:
+        if not self.intact():
             raise ForeignConnection(
                 f"database {self._location}: the file or its write-ahead log was removed or replaced while it "
                 "was open, so commits are no longer safe; stop this process, find what opened, moved or "
                 "deleted the file, and start again"
             )
+
+    def intact(self) -> bool:
+        """True if the database and its log are the files that they were."""
+        return None not in self._identities and self._identify() == self._identities
 
     def checkpoint_if_due(self) -> None:
         """Copy the log into the database if it grew by `CHECKPOINT_PAGES` since that was last tried.

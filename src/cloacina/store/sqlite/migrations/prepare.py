@@ -6,14 +6,22 @@ and whoever comes second finds it done.
 
 from __future__ import annotations
 
+import contextlib
 import os
 
-from cloacina.errors import SchemaTooNew, StoreCorrupt, StoreUnavailable
+import apsw
+
+from cloacina.errors import SchemaTooNew, StoreBusy, StoreCorrupt, StoreUnavailable
 from cloacina.store.sqlite.connection import Connection
 from cloacina.store.sqlite.migrations import APPLICATION_ID, MIGRATIONS
 
 CHECKED_BYTES = 100_000_000
 """A file of up to this size is checked as a whole when it is opened, at about 0.7 s a gigabyte."""
+
+_WAL = "PRAGMA journal_mode = WAL"
+
+_PAUSES = 100
+"""How often the journal mode is tried again, after as many milliseconds as there were tries: about 5 s."""
 
 
 def prepare(connection: Connection) -> None:
@@ -33,6 +41,8 @@ def prepare(connection: Connection) -> None:
 
 def _recognise(connection: Connection) -> int:
     """The schema version of the database, 0 for an empty one."""
+    path = connection.location.path
+    size = path.stat().st_size if path else 0  # SQLite takes one byte for an empty database
     application = connection.value("PRAGMA application_id")
     version: int = connection.value("PRAGMA user_version")
     if application == APPLICATION_ID:
@@ -42,7 +52,8 @@ def _recognise(connection: Connection) -> int:
                 f"knows {len(MIGRATIONS)}; upgrade cloacina, or give another path"
             )
         return version
-    if application or version or connection.value("SELECT count(*) FROM sqlite_schema"):
+    tables = connection.value("SELECT count(*) FROM sqlite_schema")
+    if application or version or tables or (size and not connection.value("PRAGMA page_count")):
         raise StoreCorrupt(
             f"database {connection.location} belongs to another program, and nothing was written to it; "
             "give cloacina a file of its own"
@@ -67,12 +78,24 @@ def _use_wal(connection: Connection) -> None:
     """Turn the write-ahead log on, which the file remembers."""
     if connection.location.path is None:
         return
-    mode = connection.value("PRAGMA journal_mode = WAL")
+    mode = _switch_to_wal(connection)
     if mode != "wal":
         raise StoreUnavailable(
             f"database {connection.location} cannot have a write-ahead log where it is, perhaps on a network "
             "file system; give a path on a local disk"
         )
+
+
+def _switch_to_wal(connection: Connection) -> str:
+    """The journal mode after the switch.
+
+    To change it SQLite wants a new file for itself, and does not wait for processes that do the same.
+    """
+    for pause in range(1, _PAUSES + 1):
+        with contextlib.suppress(StoreBusy):
+            return str(connection.value(_WAL))
+        apsw.sleep(pause)
+    return str(connection.value(_WAL))
 
 
 def _migrate(connection: Connection, version: int) -> None:

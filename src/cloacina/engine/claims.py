@@ -1,0 +1,86 @@
+"""The claims of a runner: when it asks for unowned executions, and for how many."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from cloacina.clock import Clock, Timer
+from cloacina.engine.registry import Registry
+from cloacina.engine.store_thread import StoreThread
+from cloacina.store.port import ReadStore
+from cloacina.store.rows import ClaimRequest
+
+
+class Claims:
+    """Knows whether there may be work to claim; ``poke`` asks for a group that claims it."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        reader: StoreThread[ReadStore],
+        clock: Clock,
+        window: int,
+        poke: Callable[[], None],
+    ) -> None:
+        self._registry = registry
+        self._reader = reader
+        self._clock = clock
+        self._window = window
+        self._poke = poke
+        self._alarm: tuple[int, Timer] | None = None
+        self._closed = False
+        self.unowned_work = True
+        """True if there may be executions to claim: until a claim finds fewer than it asked for."""
+
+    def look_for_work(self) -> None:
+        """There may be unowned executions: claim with the next group."""
+        self.unowned_work = True
+        self._poke()
+
+    def expect_sleepers(self) -> None:
+        """There may be unowned executions that wait for their time: learn when the first is due."""
+
+        def learn(wake_at: int | None, error: BaseException | None) -> None:
+            if wake_at is not None:
+                self.wake_up_at(wake_at)
+
+        self._reader.call(lambda store: store.next_wake_up(), learn)
+
+    def wake_up_at(self, moment: int) -> None:
+        """An unowned execution is due at ``moment``, in microseconds."""
+        if self._closed:
+            return
+        if self._alarm is not None:
+            if self._alarm[0] <= moment:
+                return
+            self._alarm[1].cancel()
+        delay = max(0.0, (moment - self._clock.now()) / 1e6)
+        self._alarm = (moment, self._clock.call_later(delay, self._wake_up))
+
+    def request(self, now: int, active: int, tasks_wait: bool) -> ClaimRequest | None:
+        """What to claim now, with ``active`` executions in the window, or None.
+
+        While ready tasks wait for slots there is no hurry: then it asks once a quarter of the window is free.
+        """
+        free = self._window - active
+        versions = self._registry.versions()
+        if not self.unowned_work or self._closed or not versions or free <= 0:
+            return None
+        if tasks_wait and free < self._window // 4:
+            return None
+        return ClaimRequest(versions, free, now)
+
+    def answered(self, request: ClaimRequest, found: int) -> None:
+        """A claim found so many executions."""
+        self.unowned_work = found >= request.limit
+
+    def close(self) -> None:
+        """Claim nothing any more."""
+        self._closed = True
+        if self._alarm is not None:
+            self._alarm[1].cancel()
+
+    def _wake_up(self) -> None:
+        self._alarm = None
+        self.look_for_work()
+        self.expect_sleepers()

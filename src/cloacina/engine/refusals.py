@@ -1,0 +1,59 @@
+"""What becomes of an item that the store refuses for good.
+
+The first time, its driver goes back to what is stored and settles again: attempts that had ended are failed
+with the store's error. The second time the execution is parked, where its reader sees why. If even that is
+refused, the execution is dropped, and the log says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from cloacina.engine.driver import Driver
+from cloacina.engine.store_thread import StoreThread
+from cloacina.errors import StoreError, StoreRefused
+from cloacina.observe.logs import get_logger
+from cloacina.store.port import ReadStore
+from cloacina.store.rows import StoredExecution
+
+log = get_logger("refusals")
+
+
+class Refusals:
+    """The refusals of one runner. ``dropped`` is called with a driver that has nothing more to do."""
+
+    def __init__(self, runner: str, reader: StoreThread[ReadStore], dropped: Callable[[Driver], None]) -> None:
+        self._runner = runner
+        self._reader = reader
+        self._dropped = dropped
+
+    def handle(self, driver: Driver, error: StoreRefused) -> None:
+        """The item of ``driver`` was refused."""
+        driver.refusals += 1
+        driver.held = True
+        log.error("the store refused what an execution wrote: %s", error, extra={"execution": driver.id})
+        if driver.refusals == 1:
+            self._reload(driver, error)
+        elif driver.refusals == 2:
+            self._park(driver, error)
+        else:
+            log.error("the execution is given up", extra={"execution": driver.id})
+            driver.drop()
+            self._dropped(driver)
+
+    def _reload(self, driver: Driver, error: StoreRefused) -> None:
+        def go_back(stored: StoredExecution | None, failure: BaseException | None) -> None:
+            if driver.over:
+                return
+            try:
+                if stored is None or stored.owner != self._runner:
+                    raise StoreRefused(f"execution {driver.id} is not this runner's") from failure
+                driver.refused(error, stored)
+            except (StoreError, ValueError, KeyError) as broken:
+                self._park(driver, broken)
+
+        self._reader.call(lambda store: store.execution(driver.id), go_back)
+
+    def _park(self, driver: Driver, error: BaseException) -> None:
+        driver.refusals = 2
+        driver.park(f"the store refused what it wrote: {error}")

@@ -1,0 +1,133 @@
+"""Faults: what befalls a program at its n-th commit, or at its n-th write or sync of a file.
+
+They are put in from outside, through the driver's own hooks: a trace of the statements, and a file system
+layer that stands between SQLite and the files. Nothing of the engine is changed.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import apsw
+import msgspec
+
+from acceptance.support.order import Fault
+
+Step = Callable[[str, str, int, bytes], None]
+"""Called before each operation on a file: its kind, the file's name, an offset or length, the data."""
+
+
+class Armed:
+    """A fault that is put in, and counts from `arm`."""
+
+    def __init__(self, fault: Fault) -> None:
+        self._fault = fault
+        self._count = 0
+        self._live = False
+        if fault.kind.endswith("-io"):
+            put_in_disk(self.step)
+        else:
+            apsw.connection_hooks.append(self._watch)
+        if not fault.once_up:
+            self.arm()
+
+    def arm(self) -> None:
+        self._live = True
+
+    @property
+    def count(self) -> int:
+        """How many chances it had so far."""
+        return self._count
+
+    def step(self, kind: str, file: str, offset: int, data: bytes) -> None:
+        if not self._due():
+            return
+        if self._fault.kind == "kill-io":
+            die()
+        if self._fault.full:
+            raise apsw.FullError("the disk is full, says the test")
+        error = apsw.IOError("the disk is broken, says the test")
+        error.extendedresult = apsw.SQLITE_IOERR_FSYNC if kind == "sync" else apsw.SQLITE_IOERR_WRITE
+        raise error
+
+    def _due(self) -> bool:
+        self._count += self._live
+        return self._live and 0 <= self._count - self._fault.at < self._fault.times
+
+    def _watch(self, connection: apsw.Connection) -> None:
+        before = self._fault.kind == "kill-before-commit"
+        mask = apsw.SQLITE_TRACE_STMT if before else apsw.SQLITE_TRACE_PROFILE
+        connection.trace_v2(mask, self._traced)
+
+    def _traced(self, event: dict[str, Any]) -> None:
+        if event["sql"] == "COMMIT" and self._due():
+            die()
+
+
+class Recorder:
+    """Writes down everything that goes to the disk, and marks of what was acknowledged in between."""
+
+    def __init__(self, path: Path) -> None:
+        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        put_in_disk(self.step)
+
+    def step(self, kind: str, file: str, offset: int, data: bytes) -> None:
+        text = msgspec.msgpack.encode((kind, file, offset, data))
+        os.write(self._fd, len(text).to_bytes(4, "big") + text)
+
+    def mark(self, kind: str, execution: str) -> None:
+        self.step(kind, execution, 0, b"")
+
+
+def die() -> None:
+    """As `kill -9` from outside: nothing is flushed, nothing is told."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def put_in_disk(step: Step) -> None:
+    """Call ``step`` before whatever any connection does to a file from now on."""
+    _disks.append(_Disk(step))
+
+
+_disks: list[_Disk] = []
+
+
+class _Disk(apsw.VFS):
+    def __init__(self, step: Step) -> None:
+        super().__init__("tested", "unix", makedefault=True)
+        self._step = step
+
+    def xOpen(self, name: str | apsw.URIFilename | None, flags: list[int]) -> _File:
+        return _File(self._step, name, flags)
+
+    def xDelete(self, filename: str, syncdir: bool) -> None:
+        self._step("delete", Path(filename).name, 0, b"")
+        super().xDelete(filename, syncdir)
+
+
+class _File(apsw.VFSFile):
+    def __init__(self, step: Step, name: str | apsw.URIFilename | None, flags: list[int]) -> None:
+        super().__init__("unix", name, flags)
+        path = name.filename() if isinstance(name, apsw.URIFilename) else name
+        self._name = Path(path or "temporary").name
+        self._step = step
+
+    def xWrite(self, data: bytes, offset: int) -> None:
+        try:
+            self._step("write", self._name, offset, data)
+        except apsw.Error:
+            super().xWrite(data[: len(data) // 2], offset)
+            raise
+        super().xWrite(data, offset)
+
+    def xTruncate(self, newsize: int) -> None:
+        self._step("truncate", self._name, newsize, b"")
+        super().xTruncate(newsize)
+
+    def xSync(self, flags: int) -> None:
+        self._step("sync", self._name, 0, b"")
+        super().xSync(flags)

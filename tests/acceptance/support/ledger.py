@@ -1,0 +1,114 @@
+"""The ledger: what bodies and submitters say they did, one line per event, kept outside of the engine.
+
+Lines are appended with one write each, so their order is the order of the events, across all processes:
+
+    ask     number shape key          before a submit
+    ack     number execution          after a submit has returned
+    start   execution task attempt pid
+    end     execution task attempt pid
+    over    execution status          a workflow's callback was called
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from cloacina.engine.executors.attempt import Attempt
+from cloacina.observe.logs import running
+
+
+class Entry(NamedTuple):
+    """One line."""
+
+    kind: str
+    words: tuple[str, ...]
+
+
+class Ledger:
+    """The file that this process appends to."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+
+    def write(self, kind: str, *words: object) -> None:
+        os.write(self._fd, (" ".join(map(str, (kind, *words))) + "\n").encode())
+
+    def first_time(self, name: str) -> bool:
+        """True for whoever asks first for this name, in any process and after any crash."""
+        try:
+            os.close(os.open(f"{self.path}.{name}", os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+        except FileExistsError:
+            return False
+        return True
+
+    def wait_at_gate(self) -> None:
+        """Block the calling thread for as long as the test holds the gate closed."""
+        say("waiting")
+        fd = os.open(gate_of(self.path), os.O_RDWR | os.O_CREAT)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH)
+        finally:
+            os.close(fd)
+        say("passed")
+
+
+class Gate:
+    """The test's side of `Ledger.wait_at_gate`: closed from the start until `open`."""
+
+    def __init__(self, ledger: Path) -> None:
+        self._fd = os.open(gate_of(ledger), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
+        fcntl.flock(self._fd, fcntl.LOCK_EX)
+
+    def open(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+def gate_of(ledger: Path) -> Path:
+    """The file whose lock is the gate."""
+    return ledger.with_name(ledger.name + ".gate")
+
+
+def read(path: Path) -> list[Entry]:
+    """Every line so far."""
+    if not path.exists():
+        return []
+    lines = path.read_text().split("\n")
+    return [Entry(words[0], tuple(words[1:])) for line in lines if (words := line.split())]
+
+
+_open: list[Ledger] = []
+
+
+def use(path: Path) -> Ledger:
+    """The ledger of this process, from now on."""
+    _open[:] = [Ledger(path)]
+    return _open[0]
+
+
+def ledger() -> Ledger:
+    """The ledger of this process."""
+    return _open[0]
+
+
+def say(*words: object) -> None:
+    """Print a line, for the test that started this process."""
+    os.write(1, (" ".join(map(str, words)) + "\n").encode())
+
+
+@contextmanager
+def recorded() -> Iterator[Attempt]:
+    """In a body: write down its start, and its end if it comes to one."""
+    attempt = running.get()
+    assert isinstance(attempt, Attempt), "not within a body"
+    facts = (attempt.execution, attempt.task, attempt.attempt, os.getpid())
+    ledger().write("start", *facts)
+    yield attempt
+    ledger().write("end", *facts)

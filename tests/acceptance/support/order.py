@@ -1,0 +1,49 @@
+"""The order: what a test tells a program to do, in a process of its own."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import msgspec
+
+
+class Ask(NamedTuple):
+    """One execution to submit: ``number`` is unique in its ledger and the input's ``n``."""
+
+    number: int
+    shape: str
+    key: str | None = None
+
+
+class Fault(msgspec.Struct, frozen=True):
+    """What happens to the process at its ``at``-th commit, or its ``at``-th write or sync of a file."""
+
+    kind: str
+    """kill-before-commit, kill-after-commit, kill-io, fail-io."""
+    at: int
+    times: int = 1
+    """For fail-io: how many calls in a row fail."""
+    full: bool = False
+    """For fail-io: the disk is full, rather than broken."""
+    once_up: bool = False
+    """Count from when the runner is up, rather than from the start of the process."""
+
+
+class Order(msgspec.Struct, frozen=True):
+    """See the module's text."""
+
+    database: str
+    ledger: str
+    asks: tuple[Ask, ...] = ()
+    later: tuple[Ask, ...] = ()
+    """Asks to submit and to wait for at the signal SIGUSR1."""
+    settings: dict[str, Any] = {}
+    fault: Fault | None = None
+    trace: str | None = None
+    """Where to write down everything that goes to the disk."""
+    stay: bool = False
+    """Run until SIGTERM; else until every execution in the database has ended."""
+    at_once: bool = False
+    """Submit all asks together; else one after the other."""
+    flood: int = 0
+    """Submit so many more executions of ``single`` at once, as far as they are taken."""

@@ -1,0 +1,114 @@
+"""The program that the acceptance tests run, kill, freeze and run again: a runner that follows an order.
+
+It prints one line per fact, for the test to wait on: ``up`` and ``ending`` with the runner's id, ``acked``
+with a number, ``done``. It logs to standard error.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+import signal
+from pathlib import Path
+
+from acceptance.support import ledger
+from acceptance.support.faults import Armed, Recorder
+from acceptance.support.ledger import say
+from acceptance.support.order import Ask, Order
+from acceptance.support.shapes import SHAPES
+from cloacina.errors import QueueFull
+from cloacina.model.status import ExecutionStatus
+from cloacina.observe.logs import init_logging
+from cloacina.runner import Runner
+from cloacina.settings import Settings
+
+
+def run(order: Order) -> None:
+    """Follow ``order`` from beginning to end."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    init_logging()
+    ledger.use(Path(order.ledger))
+    asyncio.run(_Program(order).main())
+
+
+class _Program:
+    def __init__(self, order: Order) -> None:
+        self._order = order
+        self._fault = None if order.fault is None else Armed(order.fault)
+        self._recorder = None if order.trace is None else Recorder(Path(order.trace))
+
+    async def main(self) -> None:
+        order = self._order
+        workflows = [shape.workflow for shape in SHAPES.values()]
+        async with Runner(order.database, workflows=workflows, settings=Settings(**order.settings)) as runner:
+            told = self._listen(runner)
+            if self._fault is not None:
+                self._fault.arm()
+            say("up", runner.id)
+            if order.at_once:
+                await asyncio.gather(*(self._submit(runner, ask) for ask in order.asks))
+            else:
+                for ask in order.asks:
+                    await self._submit(runner, ask)
+            if order.flood:
+                await self._flood(runner, order.flood)
+            if order.stay:
+                say("staying")
+                await told.wait()
+            else:
+                await self._finish(runner)
+            say("ending", runner.id)
+        say("done")
+
+    def _listen(self, runner: Runner) -> asyncio.Event:
+        """Stop at SIGTERM, at once at a second one; submit the later asks at SIGUSR1."""
+        loop = asyncio.get_running_loop()
+        told = asyncio.Event()
+        tasks: set[asyncio.Task[None]] = set()
+
+        def stop() -> None:
+            if told.is_set():
+                tasks.add(loop.create_task(runner.shutdown()))
+            told.set()
+
+        loop.add_signal_handler(signal.SIGTERM, stop)
+        loop.add_signal_handler(signal.SIGUSR1, lambda: tasks.add(loop.create_task(self._later(runner))))
+        return told
+
+    async def _later(self, runner: Runner) -> None:
+        for ask in self._order.later:
+            await runner.result(await self._submit(runner, ask))
+        say("later", runner.id)
+
+    async def _submit(self, runner: Runner, ask: Ask) -> str:
+        book = ledger.ledger()
+        book.write("ask", ask.number, ask.shape, ask.key or "-")
+        handle = await runner.submit(SHAPES[ask.shape].workflow, {"n": ask.number}, key=ask.key)
+        book.write("ack", ask.number, handle.id)
+        if self._recorder is not None:
+            self._recorder.mark("ack", handle.id)
+        say("acked", ask.number)
+        return handle.id
+
+    async def _flood(self, runner: Runner, many: int) -> None:
+        async def one(number: int) -> bool:
+            try:
+                await self._submit(runner, Ask(number, "single"))
+            except QueueFull:
+                return False
+            return True
+
+        taken = await asyncio.gather(*(one(number) for number in range(1_000_000, 1_000_000 + many)))
+        say("held", len(runner._engine.life.drivers))
+        say("taken", sum(taken))
+
+    async def _finish(self, runner: Runner) -> None:
+        live = [status for status in ExecutionStatus if not status.terminal]
+        while found := await runner.list(status=live, limit=10_000):
+            await asyncio.gather(*(self._end(runner, one.id) for one in found))
+
+    async def _end(self, runner: Runner, execution: str) -> None:
+        await runner.result(execution)
+        if self._recorder is not None:
+            self._recorder.mark("over", execution)
+

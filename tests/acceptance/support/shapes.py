@@ -1,0 +1,262 @@
+"""The workflows that the acceptance tests run, and what each must come to, worked out by hand."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from acceptance.support.ledger import ledger, recorded, say
+from cloacina.engine.executors.callbacks import CallbackInfo
+from cloacina.errors import PermanentError
+from cloacina.model.context import Context
+from cloacina.model.retry import RetryPolicy
+from cloacina.model.rules import task_failed, task_success
+from cloacina.model.workflow import Workflow
+
+SOON = RetryPolicy(max_attempts=3, initial_delay=0.01, backoff="fixed", jitter=0)
+
+
+class Shape(NamedTuple):
+    """A workflow, the context that an execution of input ``{"n": n}`` ends with, and its tasks' states."""
+
+    workflow: Workflow
+    context: Callable[[int], dict[str, Any]]
+    status: str = "completed"
+    states: Mapping[str, str] = {}
+    """Only tasks that do not complete."""
+
+
+def over(context: Context, info: CallbackInfo) -> None:
+    ledger().write("over", info.execution, info.status)
+    say("over", info.workflow, info.execution)
+
+
+def workflow(name: str, **options: Any) -> Workflow:
+    return Workflow(name, on_success=over, on_failure=over, **options)
+
+
+single = workflow("single")
+
+
+@single.task
+async def only(ctx: Context) -> None:
+    with recorded():
+        ctx["out"] = ctx["n"] * 3
+
+
+chain = workflow("chain")
+
+
+@chain.task
+async def one(ctx: Context) -> None:
+    with recorded():
+        ctx["sum"] = ctx["n"] + 1
+
+
+@chain.task(dependencies=[one])
+def two(ctx: Context) -> None:
+    with recorded():
+        ctx["sum"] = ctx["sum"] + 2
+
+
+@chain.task(dependencies=[two])
+async def three(ctx: Context) -> None:
+    with recorded():
+        ctx["sum"] = ctx["sum"] + 3
+
+
+@chain.task(dependencies=[three])
+async def four(ctx: Context) -> None:
+    with recorded():
+        ctx["sum"] = ctx["sum"] + 4
+
+
+diamond = workflow("diamond")
+
+
+@diamond.task
+async def top(ctx: Context) -> None:
+    with recorded():
+        ctx["trail"] = ["top"]
+
+
+def _branch(ctx: Context, name: str) -> None:
+    with recorded():
+        ctx["trail"].append(name)
+        ctx[name] = ctx["n"] + len(name)
+
+
+@diamond.task(dependencies=[top])
+async def left(ctx: Context) -> None:
+    _branch(ctx, "left")
+
+
+@diamond.task(dependencies=[top])
+def middle(ctx: Context) -> None:
+    _branch(ctx, "middle")
+
+
+@diamond.task(dependencies=[top])
+async def right(ctx: Context) -> None:
+    _branch(ctx, "right")
+
+
+@diamond.task(dependencies=[left, middle, right])
+async def bottom(ctx: Context) -> None:
+    with recorded():
+        ctx["trail"].append("bottom")
+        ctx["total"] = ctx["left"] + ctx["middle"] + ctx["right"]
+
+
+flaky = workflow("flaky")
+
+
+@flaky.task(retry=SOON)
+async def stumbles(ctx: Context) -> None:
+    with recorded() as attempt:
+        if ledger().first_time(f"{attempt.execution}.stumbles"):
+            raise ConnectionError("the first time it always fails")
+        ctx["stumbled"] = True
+
+
+@flaky.task(dependencies=[stumbles])
+async def after(ctx: Context) -> None:
+    with recorded():
+        ctx["after"] = ctx["n"]
+
+
+fallback = workflow("fallback")
+
+
+@fallback.task(retry=SOON)
+async def fetch(ctx: Context) -> None:
+    with recorded():
+        ctx["fetched"] = "half"
+        raise PermanentError("no such host")
+
+
+@fallback.task(dependencies=[fetch], trigger_rules=task_failed(fetch))
+async def cached(ctx: Context) -> None:
+    with recorded():
+        ctx["source"] = "cache"
+
+
+@fallback.task(dependencies=[fetch], trigger_rules=task_success(fetch))
+async def celebrate(ctx: Context) -> None:
+    with recorded():
+        ctx["source"] = "network"
+
+
+@fallback.task(dependencies=[cached, celebrate])
+async def report(ctx: Context) -> None:
+    with recorded():
+        ctx["report"] = f"{ctx['n']} from {ctx['source']}"
+
+
+gated = workflow("gated")
+
+
+@gated.task
+def waits(ctx: Context) -> None:
+    """Waits at the gate the first time, on a thread; passes it when it is repeated."""
+    with recorded() as attempt:
+        if attempt.attempt == 1:
+            ledger().wait_at_gate()
+        ctx["attempt"] = attempt.attempt
+
+
+@gated.task(dependencies=[waits])
+async def follows(ctx: Context) -> None:
+    with recorded():
+        ctx["followed"] = True
+
+
+stale = workflow("stale")
+
+
+@stale.task(retry=1)
+def fails_late(ctx: Context) -> None:
+    """Waits at the gate the first time and then fails, which must not count if it was repeated meanwhile."""
+    with recorded() as attempt:
+        if attempt.attempt == 1:
+            ledger().wait_at_gate()
+            raise RuntimeError("the failure of a body whose runner is no longer alive")
+        ctx["attempt"] = attempt.attempt
+
+
+blocking = workflow("blocking")
+
+
+@blocking.task
+async def blocks_the_loop(ctx: Context) -> None:
+    """Waits at the gate the first time, on the event loop itself."""
+    with recorded() as attempt:
+        if attempt.attempt == 1:
+            ledger().wait_at_gate()
+        ctx["attempt"] = attempt.attempt
+
+
+exits = workflow("exits")
+
+
+@exits.task(retry=1)
+async def leave(ctx: Context) -> None:
+    with recorded():
+        os._exit(7)
+
+
+segfaults = workflow("segfaults")
+
+
+@segfaults.task(retry=1)
+def read_nothing(ctx: Context) -> None:
+    with recorded():
+        ctypes.string_at(0)
+
+
+victim = workflow("victim")
+
+
+@victim.task(retry=1)
+def suffers(ctx: Context) -> None:
+    """May fail never; the first two times it waits at the gate, so that crashes find it running."""
+    with recorded() as attempt:
+        if attempt.attempt <= 2:
+            ledger().wait_at_gate()
+        ctx["survived"] = ctx["n"]
+
+
+POISONED = {"leave": "failed", "read_nothing": "failed"}
+
+SHAPES: dict[str, Shape] = {
+    "single": Shape(single, lambda n: {"n": n, "out": n * 3}),
+    "chain": Shape(chain, lambda n: {"n": n, "sum": n + 10}),
+    "diamond": Shape(
+        diamond,
+        lambda n: {
+            "n": n,
+            "trail": ["top", "left", "middle", "right", "bottom"],
+            "left": n + 4,
+            "middle": n + 6,
+            "right": n + 5,
+            "total": 3 * n + 15,
+        },
+    ),
+    "flaky": Shape(flaky, lambda n: {"n": n, "stumbled": True, "after": n}),
+    "fallback": Shape(
+        fallback,
+        lambda n: {"n": n, "source": "cache", "report": f"{n} from cache"},
+        states={"fetch": "failed", "celebrate": "skipped"},
+    ),
+    "gated": Shape(gated, lambda n: {"n": n, "attempt": ..., "followed": True}),
+    "stale": Shape(stale, lambda n: {"n": n, "attempt": ...}),
+    "blocking": Shape(blocking, lambda n: {"n": n, "attempt": ...}),
+    "exits": Shape(exits, lambda n: {"n": n}, "failed", POISONED),
+    "segfaults": Shape(segfaults, lambda n: {"n": n}, "failed", POISONED),
+    "victim": Shape(victim, lambda n: {"n": n, "survived": n}),
+}
+
+MIXED = ("single", "chain", "diamond", "flaky", "fallback")
+"""Shapes whose bodies are short, and that end by themselves."""

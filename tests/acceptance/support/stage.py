@@ -1,0 +1,170 @@
+"""The stage: one database with its ledger, the programs that work on it, and what became of them."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from acceptance.support import check, database
+from acceptance.support.check import Causes
+from acceptance.support.child import Child, Nursery
+from acceptance.support.ledger import Gate
+from acceptance.support.order import Ask, Fault, Order
+
+QUICK = {"poll_interval": 0.05}
+"""Settings with which nothing takes long."""
+
+AT_ONCE = 2
+"""How many stages `every` plays at the same time."""
+
+
+class Stage:
+    """See the module's text."""
+
+    def __init__(self, nursery: Nursery, folder: Path) -> None:
+        self._nursery = nursery
+        self.folder = folder
+        self.database = folder / "work.db"
+        self.ledger = folder / "ledger"
+        self.gate: Gate | None = None
+        self.children: list[Child] = []
+        self.frozen: set[int] = set()
+        self._numbers = 0
+        folder.mkdir(exist_ok=True)
+        if not self.database.exists():
+            database.prepare(self.database)
+
+    def asks(self, *shapes: str, keyed: bool = False) -> tuple[Ask, ...]:
+        """One ask for each shape, under a number not used before."""
+        first = self._numbers
+        self._numbers += len(shapes)
+        return tuple(
+            Ask(number, shape, f"key-{number}" if keyed else None)
+            for number, shape in enumerate(shapes, first)
+        )
+
+    def start(
+        self,
+        asks: Iterable[Ask] = (),
+        *,
+        later: Iterable[Ask] = (),
+        fault: Fault | None = None,
+        trace: Path | None = None,
+        stay: bool = False,
+        at_once: bool = False,
+        flood: int = 0,
+        **settings: Any,
+    ) -> Child:
+        """Start a program on this database."""
+        order = Order(
+            str(self.database),
+            str(self.ledger),
+            tuple(asks),
+            tuple(later),
+            {**QUICK, **settings},
+            fault,
+            None if trace is None else str(trace),
+            stay,
+            at_once,
+            flood,
+        )
+        child = self._nursery.start(order, self.folder / "log")
+        self.children.append(child)
+        return child
+
+    def close_gate(self) -> None:
+        """Bodies that wait at the gate wait until `open_gate`."""
+        self.gate = Gate(self.ledger)
+
+    def open_gate(self) -> None:
+        if self.gate is not None:
+            self.gate.open()
+
+    def freeze(self, child: Child) -> None:
+        """Stop a process where it stands."""
+        self.frozen.add(child.pid)
+        child.signal(signal.SIGSTOP)
+
+    def thaw(self, child: Child) -> None:
+        """Let a frozen process go on."""
+        child.signal(signal.SIGCONT)
+
+    def finish(self, asks: Iterable[Ask] = (), **settings: Any) -> None:
+        """Run a program until everything is over, which must end well."""
+        child = self.start(asks, **settings)
+        assert child.wait() == 0, child.tail()
+
+    def midway(self) -> database.Contents:
+        """Check what must hold at every moment."""
+        return check.midway(self.database, self.ledger)
+
+    def finally_(self) -> database.Contents:
+        """Check what must hold when all is over."""
+        return check.finally_(self.database, self.ledger, self.causes)
+
+    def read(self) -> database.Contents:
+        """What is committed now."""
+        return database.read(self.database)
+
+    @property
+    def causes(self) -> Causes:
+        """Why bodies may have been repeated here."""
+        return Causes({child.pid for child in self.children if child.code}, self.frozen)
+
+    def copy(self, folder: Path) -> Stage:
+        """The same files elsewhere, as they are now; nobody may be working on them."""
+        folder.mkdir()
+        for file in self.folder.iterdir():
+            if file.is_dir():
+                shutil.copytree(file, folder / file.name)
+            else:
+                shutil.copy2(file, folder / file.name)
+        other = Stage(self._nursery, folder)
+        other._numbers = self._numbers
+        other.children = [child for child in self.children if child.code is not None]
+        return other
+
+    def log(self) -> str:
+        """What all its programs logged."""
+        return (self.folder / "log").read_text()
+
+    def close(self) -> None:
+        self.open_gate()
+        for child in self.children:
+            child.signal(signal.SIGCONT)
+            child.close()
+
+
+class Theatre:
+    """Where stages are made: one folder for each."""
+
+    def __init__(self, nursery: Nursery, folder: Path) -> None:
+        self._nursery = nursery
+        self._folder = folder
+
+    @contextmanager
+    def stage(self, name: str, like: Stage | None = None) -> Iterator[Stage]:
+        """A stage of its own, or a copy of another one; closed at the end."""
+        folder = self._folder / name
+        stage = Stage(self._nursery, folder) if like is None else like.copy(folder)
+        try:
+            yield stage
+        finally:
+            stage.close()
+
+    def every(self, play: Callable[[int], bool], *, most: int = 500) -> int:
+        """Call ``play`` with 1, 2, 3 and so on, some at the same time, until it answers False.
+
+        Returns how many answered True.
+        """
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            for first in range(1, most, AT_ONCE):
+                answers: Sequence[bool] = list(pool.map(play, range(first, first + AT_ONCE)))
+                if not all(answers):
+                    return first - 1 + answers.index(False)
+        raise AssertionError(f"more than {most} points")

@@ -1,0 +1,85 @@
+"""`kill -9` at random moments, again and again: nothing lost, nothing twice, no repeat without a cause."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+
+import pytest
+
+from acceptance.support.child import Child
+from acceptance.support.shapes import MIXED
+from acceptance.support.stage import Stage, Theatre
+
+
+@pytest.fixture
+def rng() -> random.Random:
+    """Seeded by ``CLOACINA_TEST_SEED``, else anew; pytest shows the line if the test fails."""
+    seed = int(os.environ.get("CLOACINA_TEST_SEED") or random.SystemRandom().randrange(1_000_000))
+    print(f"CLOACINA_TEST_SEED={seed}")
+    return random.Random(seed)
+
+
+@pytest.mark.parametrize("kills", [30, pytest.param(700, marks=pytest.mark.campaign)])
+def test_one_database_survives_many_kills(stage: Stage, rng: random.Random, kills: int) -> None:
+    for number in range(kills):
+        asks = stage.asks(*rng.choices(MIXED, k=6), keyed=rng.random() < 0.3)
+        child = stage.start(asks, stay=True, at_once=rng.random() < 0.5)
+        assert kill_some_time(child, rng) == -signal.SIGKILL
+        if number % 5 == 0:
+            stage.midway()
+    stage.finish()
+    assert len(stage.finally_().executions) > kills
+
+
+@pytest.mark.parametrize("kills", [20, pytest.param(300, marks=pytest.mark.campaign)])
+def test_a_fresh_database_survives_a_kill(theatre: Theatre, rng: random.Random, kills: int) -> None:
+    plays = [(rng.choices(MIXED, k=30), rng.random() < 0.5, random.Random(rng.random())) for _ in range(kills)]
+
+    def play(number: int) -> bool:
+        if number > kills:
+            return False
+        shapes, at_once, own = plays[number - 1]
+        with theatre.stage(str(number)) as stage:
+            child = stage.start(stage.asks(*shapes), stay=True, at_once=at_once)
+            assert kill_some_time(child, own) == -signal.SIGKILL
+            stage.midway()
+            stage.finish()
+            stage.finally_()
+            return True
+
+    assert theatre.every(play) == kills
+
+
+@pytest.mark.parametrize("lives", [20, pytest.param(200, marks=pytest.mark.campaign)])
+def test_a_crash_loop_makes_progress(stage: Stage, rng: random.Random, lives: int) -> None:
+    """Each life is short and ends by `kill -9`; each completes something, and in the end all is done."""
+    backlog = stage.asks(*["chain"] * lives * 8)
+    child = stage.start(backlog, at_once=True, stay=True, async_slots=1, thread_slots=1, window=1_000)
+    child.line("staying")
+    child.kill()
+    done = completed(stage)
+    for _ in range(lives):
+        child = stage.start(stay=True, async_slots=1, thread_slots=1, window=1_000)
+        child.line("up")
+        child.line("over")
+        child.outlives(rng.uniform(0.0, 0.1))
+        assert child.kill() == -signal.SIGKILL
+        done, before = completed(stage), done
+        assert done > before
+    stage.finish()
+    stage.finally_()
+
+
+def kill_some_time(child: Child, rng: random.Random) -> int:
+    """Kill at a moment between the first instruction and some time after the runner is up."""
+    if rng.random() < 0.6:
+        child.line("up")
+    child.outlives(rng.uniform(0.0, 0.15))
+    return child.kill()
+
+
+def completed(stage: Stage) -> int:
+    """How many tasks have completed."""
+    return sum(rows[-1].state == "completed" for tasks in stage.read().attempts.values() for rows in tasks.values())

@@ -1,0 +1,45 @@
+"""Every example runs on its own, in an empty folder, without arguments; and with the flags in the table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from support.script import run_file
+
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+NAMES = {
+    "01_first_workflow.py",
+    "02_context.py",
+    "03_dependencies.py",
+    "04_resilient_pipeline.py",
+    "05_crash_and_resume.py",
+    "etl_real.py",
+}
+
+WITH_FLAGS: list[tuple[str, list[str], int, list[str]]] = []
+"""Example, arguments, exit code, and texts that its output has."""
+
+
+def test_every_example_is_there() -> None:
+    assert {path.name for path in EXAMPLES} >= NAMES
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
+def test_an_example_runs(path: Path, tmp_path: Path) -> None:
+    ended = run_file(path, cwd=tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.strip()
+
+
+@pytest.mark.parametrize(
+    ("name", "flags", "code", "texts"), WITH_FLAGS, ids=lambda value: str(value) if value else None
+)
+def test_an_example_with_flags(
+    name: str, flags: list[str], code: int, texts: list[str], tmp_path: Path
+) -> None:
+    ended = run_file(ROOT / "examples" / name, *flags, cwd=tmp_path)
+    assert ended.returncode == code, ended.stdout + ended.stderr
+    assert [text for text in texts if text not in ended.stdout] == [], ended.stdout

@@ -1,0 +1,134 @@
+"""Runners that stand still for longer than their lease: others take over, and what comes late is refused."""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+
+from acceptance.support.child import Child
+from acceptance.support.stage import Stage
+
+LEASE = 0.8
+
+
+@pytest.mark.parametrize("shape", ["gated", "stale"])
+def test_what_a_frozen_runner_reports_late_is_refused(stage: Stage, shape: str) -> None:
+    """A late success and a late failure: neither ends the task, nor counts as an attempt that failed."""
+    first, old = start_and_freeze(stage, shape, shape)
+    stage.finish(lease=LEASE)
+    stage.open_gate()
+    stage.thaw(first)
+    for _ in range(2):
+        first.line("passed")
+    assert_lives_on(first, old)
+    found = stage.finally_()
+    for row in found.executions.values():
+        if row.workflow == shape:
+            rows = next(iter(found.attempts[row.id].values()))
+            assert [(row.state, row.reason) for row in rows] == [("interrupted", "lost_lease"), ("completed", None)]
+            assert rows[1].runner != old
+
+
+def test_a_runner_frozen_alone_takes_its_own_work_again_and_refuses_its_own_past(stage: Stage) -> None:
+    first, old = start_and_freeze(stage, "victim")
+    assert first.outlives(1.5 * LEASE)
+    stage.thaw(first)
+    first.line("waiting")
+    stage.open_gate()
+    for _ in range(2):
+        first.line("passed")
+    first.line("over")
+    assert_lives_on(first, old)
+    found = stage.finally_()
+    victim = next(row for row in found.executions.values() if row.workflow == "victim")
+    states = [row.state for row in found.attempts[victim.id]["suffers"]]
+    assert states == ["interrupted", "completed"]
+
+
+def test_a_thawed_runner_that_ends_at_once_leaves_the_work_of_its_successor_alone(stage: Stage) -> None:
+    first, _ = start_and_freeze(stage, "victim")
+    second = stage.start(lease=LEASE)
+    second.line("waiting")
+    stage.thaw(first)
+    first.signal(signal.SIGTERM)
+    assert first.wait() == 0, first.tail()
+    stage.open_gate()
+    assert second.wait() == 0, second.tail()
+    (tasks,) = stage.finally_().attempts.values()
+    assert [row.state for row in tasks["suffers"]] == ["interrupted", "completed"]
+
+
+def test_a_freeze_shorter_than_the_lease_changes_nothing(stage: Stage) -> None:
+    first, old = start_and_freeze(stage, "gated", lease=30.0)
+    second = stage.start(stay=True)
+    second.line("staying")
+    assert second.outlives(0.5)
+    stage.thaw(first)
+    stage.open_gate()
+    first.line("over")
+    end(first)
+    end(second)
+    stage.frozen.clear()
+    rows = [row for tasks in stage.finally_().attempts.values() for task in tasks.values() for row in task]
+    assert {(row.state, row.runner) for row in rows} == {("completed", old)}
+
+
+def test_a_blocked_loop_gives_up_its_work_and_lives_on_when_it_is_free(stage: Stage) -> None:
+    first, old = start_blocked(stage)
+    stage.frozen.add(first.pid)
+    stage.finish()
+    log = stage.log()
+    assert "the event loop was blocked" in log
+    assert "task 'blocks_the_loop' of execution" in log
+    stage.open_gate()
+    assert_lives_on(first, old)
+    found = stage.finally_()
+    blocked = next(row for row in found.executions.values() if row.workflow == "blocking")
+    states = [(row.state, row.reason) for row in found.attempts[blocked.id]["blocks_the_loop"]]
+    assert states == [("interrupted", "lost_lease"), ("completed", None)]
+
+
+def test_those_who_wait_are_told_though_the_runner_gave_up_in_between(stage: Stage) -> None:
+    """Nobody else is there: the body ends in the same turn of the loop in which its runner learns of its end."""
+    first, _ = start_blocked(stage, stay=False)
+    stage.frozen.add(first.pid)
+    first.line("gave-up")
+    stage.open_gate()
+    assert first.wait() == 0, first.tail()
+    stage.finally_()
+
+
+def start_and_freeze(stage: Stage, *shapes: str, lease: float = LEASE) -> tuple[Child, str]:
+    """A runner that is frozen while these bodies wait at the closed gate; and its id."""
+    stage.close_gate()
+    asks, later = stage.asks(*shapes), stage.asks("diamond", "flaky")
+    child = stage.start(asks, later=later, stay=True, lease=lease)
+    runner = child.line("up")
+    for _ in shapes:
+        child.line("waiting")
+    child.line("staying")
+    stage.freeze(child)
+    return child, runner
+
+
+def start_blocked(stage: Stage, *, stay: bool = True) -> tuple[Child, str]:
+    """A runner whose event loop is blocked by a body at the closed gate; and its id."""
+    stage.close_gate()
+    asks, later = stage.asks("blocking"), stage.asks("diamond", "flaky")
+    child = stage.start(asks, later=later, stay=stay, loop_block_limit=0.3)
+    runner = child.line("up")
+    child.line("waiting")
+    return child, runner
+
+
+def assert_lives_on(child: Child, old: str) -> None:
+    """Its runner has another id now, and does new work."""
+    child.signal(signal.SIGUSR1)
+    assert child.line("later") != old
+    end(child)
+
+
+def end(child: Child) -> None:
+    child.signal(signal.SIGTERM)
+    assert child.wait() == 0, child.tail()

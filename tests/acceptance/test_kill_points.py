@@ -1,0 +1,113 @@
+"""Kills at every commit, and at every write and sync: nothing lost, nothing twice, nothing half done."""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+
+from acceptance.support.order import Fault
+from acceptance.support.stage import Stage, Theatre
+
+BEFORE, AFTER, DISK = "kill-before-commit", "kill-after-commit", "kill-io"
+
+# Everyday, only every seventh write or sync of a file is a point; `pytest -m campaign` visits them all.
+POINTS = [
+    pytest.param(BEFORE, 1, id="before each commit"),
+    pytest.param(AFTER, 1, id="after each commit"),
+    pytest.param(DISK, 7, id="at writes and syncs"),
+    pytest.param(DISK, 1, id="at each write and sync", marks=pytest.mark.campaign),
+]
+
+
+@pytest.mark.parametrize(("moment", "step"), POINTS)
+def test_an_execution_survives_a_kill_at_every_point(theatre: Theatre, moment: str, step: int) -> None:
+    def play(number: int) -> bool:
+        with theatre.stage(str(number)) as stage:
+            if not killed(stage, Fault(moment, number * step), "diamond"):
+                return False
+            stage.midway()
+            stage.finish()
+            assert len(stage.finally_().executions) <= 1
+            return True
+
+    assert theatre.every(play) >= 7
+
+
+@pytest.mark.parametrize(("moment", "step"), POINTS)
+def test_failures_skips_and_retries_survive_a_kill_at_every_point(
+    theatre: Theatre, moment: str, step: int
+) -> None:
+    def play(number: int) -> bool:
+        with theatre.stage(str(number)) as stage:
+            if not killed(stage, Fault(moment, number * step), "fallback", "flaky"):
+                return False
+            stage.midway()
+            stage.finish()
+            assert len(stage.finally_().executions) <= 2
+            return True
+
+    assert theatre.every(play) >= 7
+
+
+@pytest.mark.parametrize(("moment", "step"), [(BEFORE, 1), (AFTER, 1), (DISK, 2)])
+def test_a_submit_is_stored_whole_or_not_at_all(theatre: Theatre, moment: str, step: int) -> None:
+    def play(number: int) -> bool:
+        with theatre.stage(str(number)) as stage:
+            child = stage.start(stage.asks("diamond"), fault=Fault(moment, number * step, once_up=True))
+            if "acked 0" in child.lines():
+                return False
+            assert child.wait() == -signal.SIGKILL, child.tail()
+            found = stage.midway()
+            for row in found.executions.values():
+                tasks = found.attempts.get(row.id, {})
+                states = {task: [run.state for run in runs] for task, runs in tasks.items()}
+                assert states == ({} if row.owner is None else {"top": ["running"]})
+            stage.finish()
+            stage.finally_()
+            return True
+
+    assert theatre.every(play) >= 1
+
+
+def test_a_key_finds_the_execution_whose_submit_died_before_its_reply(stage: Stage) -> None:
+    died_in_the_gap = 0
+    for ask in stage.asks(*["single"] * 10, keyed=True):
+        for at in (1, 2):
+            stage.start([ask], fault=Fault(AFTER, at, once_up=True)).wait()
+        stored = {row.key: row.id for row in stage.midway().executions.values()}
+        died_in_the_gap += ask.key in stored and f"ack {ask.number} " not in stage.ledger.read_text()
+        stage.finish([ask])
+        assert stage.read().executions.keys() >= set(stored.values())
+    assert died_in_the_gap == 10
+    assert len(stage.finally_().executions) == 10
+
+
+@pytest.mark.parametrize(("moment", "step"), [(BEFORE, 1), (AFTER, 1), (DISK, 11)])
+def test_a_recovery_survives_a_kill_at_every_point(theatre: Theatre, moment: str, step: int) -> None:
+    with theatre.stage("origin") as origin:
+        origin.close_gate()
+        child = origin.start(origin.asks(*["gated"] * 20), at_once=True, stay=True)
+        for _ in range(20):
+            child.line("waiting")
+        child.kill()
+        assert len(origin.midway().attempts) == 20
+
+        def play(number: int) -> bool:
+            with theatre.stage(str(number), like=origin) as stage:
+                if not killed(stage, Fault(moment, number * step)):
+                    return False
+                stage.midway()
+                stage.finish()
+                assert len(stage.finally_().executions) == 20
+                return True
+
+        assert theatre.every(play) >= 5
+
+
+def killed(stage: Stage, fault: Fault, *shapes: str) -> bool:
+    """Run a program on these shapes with the fault; True if it was killed by it, False if it came to its end."""
+    child = stage.start(stage.asks(*shapes), fault=fault)
+    child.wait()
+    assert child.code in (0, -signal.SIGKILL), child.tail()
+    return child.code != 0

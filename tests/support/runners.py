@@ -1,0 +1,137 @@
+"""Runners for tests: time stands still, chance is even, leases never run out by themselves."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from cloacina.clock import Clock, Randomness
+from cloacina.model.context import Context
+from cloacina.model.workflow import Workflow
+from cloacina.runner import Runner
+from cloacina.settings import Settings
+from cloacina.store.location import parse_location
+from cloacina.store.port import ReadStore, WriteStore
+from cloacina.store.sqlite.database import Database
+from support.clock import HandClock, until
+
+T = TypeVar("T")
+MEMORY = "sqlite://:memory:"
+LONG = 1e6
+
+
+class Even:
+    """Draws the middle, so that jitter changes nothing."""
+
+    def random(self) -> float:
+        return 0.5
+
+
+def runner_on(
+    url: str | Path,
+    *workflows: Workflow,
+    clock: Clock | None = None,
+    randomness: Randomness | None = None,
+    **settings: Any,
+) -> Runner:
+    """A runner on a database, not entered yet."""
+    chosen = Settings(**{"lease": LONG, "loop_block_limit": LONG, "shutdown_grace": 2.0, **settings})
+    return Runner(
+        str(url),
+        workflows=workflows,
+        settings=chosen,
+        clock=clock or HandClock(),
+        randomness=randomness or Even(),
+    )
+
+
+def in_memory(*workflows: Workflow, **options: Any) -> Runner:
+    """A runner on a database in memory, not entered yet."""
+    return runner_on(MEMORY, *workflows, **options)
+
+
+def outside(path: Path, job: Callable[[WriteStore], T]) -> T:
+    """What another process could do to the database: ``job`` on a connection of its own."""
+    store = Database(parse_location(path)).writer()
+    try:
+        return job(store)
+    finally:
+        store.close()
+
+
+def seen_outside(path: Path, job: Callable[[ReadStore], T]) -> T:
+    """What another process reads."""
+    store = Database(parse_location(path)).reader()
+    try:
+        return job(store)
+    finally:
+        store.close()
+
+
+async def through(runner: Runner, job: Callable[[WriteStore], T]) -> T:
+    """``job`` on the store of a runner, behind the back of its engine."""
+    return await runner._engine.means.writer.run(job)
+
+
+@contextlib.asynccontextmanager
+async def crashing(runner: Runner) -> AsyncIterator[Runner]:
+    """Enter a runner that dies without a word at the end: its lock is free, its work is unfinished."""
+    await runner.start()
+    try:
+        yield runner
+    finally:
+        await crash(runner)
+
+
+async def crash(runner: Runner) -> None:
+    """What a kill leaves behind: a free lock and an alive row. The process goes on, so its bodies are cut."""
+    engine = runner._engine
+    if not engine.open:
+        return
+    engine.open = False
+    if engine._sweep is not None:
+        await engine._sweep.stop()
+    works = [work for driver in engine.life.drivers.values() for work in driver.works()]
+    engine.life.abandon()
+    lease: Any = engine.life.lease
+    if hasattr(lease, "_stop"):
+        lease._stop.set()
+        lease._thread.join()
+        lease._close()
+    if works:
+        await asyncio.wait(works, timeout=5)
+    await engine._storage.close()
+
+
+class Gate:
+    """Bodies that wait here until the test opens it, on the loop or on threads."""
+
+    def __init__(self) -> None:
+        self.entered = 0
+        self.left = 0
+        self._open = threading.Event()
+        self._async_open = asyncio.Event()
+
+    def open(self) -> None:
+        self._open.set()
+        self._async_open.set()
+
+    async def pass_through(self, ctx: Context) -> None:
+        """An ``async`` body."""
+        self.entered += 1
+        await self._async_open.wait()
+        self.left += 1
+
+    def pass_on_thread(self, ctx: Context) -> None:
+        """A ``def`` body."""
+        self.entered += 1
+        assert self._open.wait(20)
+        self.left += 1
+
+    async def reached(self, times: int = 1) -> None:
+        """Wait until bodies have come here so often."""
+        await until(lambda: self.entered >= times, f"the gate's {times}. visitor")

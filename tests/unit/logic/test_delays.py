@@ -1,0 +1,169 @@
+"""Retry decisions: the arithmetic of delays, and which errors are tried again."""
+
+from __future__ import annotations
+
+import errno
+import math
+import socket
+from datetime import timedelta
+from fractions import Fraction
+from typing import Any
+from urllib.error import URLError
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cloacina.errors import PermanentError, TaskError, TransientError
+from cloacina.logic.delays import delay, should_retry
+from cloacina.model.retry import Backoff, Exponential, Fixed, Linear, RetryPolicy
+
+times = st.floats(0, 31_622_400)
+backoffs: st.SearchStrategy[Backoff] = st.one_of(
+    st.just(Fixed()),
+    st.just(Linear()),
+    st.builds(Exponential, st.floats(1, 1e300), st.floats(1e-300, 1e300)),
+)
+draws = st.floats(0, 1, exclude_max=True)
+
+
+@st.composite
+def policies(draw: st.DrawFn) -> RetryPolicy:
+    first, longest = sorted([draw(times), draw(times)])
+    return RetryPolicy(3, first, longest, draw(backoffs), draw(st.floats(0, 1)))
+
+
+@given(policies(), st.integers(1, 2**31 - 1), draws)
+def test_a_delay_is_never_negative_and_never_above_its_cap(policy: RetryPolicy, n: int, draw: float) -> None:
+    assert 0 <= delay(policy, n, draw) <= policy.max_delay
+
+
+@given(policies(), st.integers(1, 40), draws)
+def test_a_delay_is_the_formula_then_the_jitter_then_the_cap(
+    policy: RetryPolicy, n: int, draw: float
+) -> None:
+    first, backoff = Fraction(policy.initial_delay), policy.backoff
+    raw = first
+    if isinstance(backoff, Linear):
+        raw = first * n
+    elif isinstance(backoff, Exponential):
+        raw = first * Fraction(backoff.multiplier) * Fraction(backoff.base) ** (n - 1)
+    jittered = raw * (1 + Fraction(policy.jitter) * (2 * Fraction(draw) - 1))
+    expected = min(jittered, Fraction(policy.max_delay))
+    assert delay(policy, n, draw) == pytest.approx(float(expected), rel=1e-9, abs=1e-290)
+
+
+@pytest.mark.parametrize(
+    ("backoff", "expected"),
+    [
+        ("fixed", [2, 2, 2, 2, 2]),
+        ("linear", [2, 4, 6, 8, 10]),
+        ("exponential", [2, 4, 8, 16, 30]),
+        (Exponential(base=3, multiplier=0.5), [1, 3, 9, 27, 30]),
+        (lambda failures: 0.5 * failures, [0.5, 1, 1.5, 2, 2.5]),
+        (lambda failures: timedelta(seconds=failures), [1, 2, 3, 4, 5]),
+    ],
+)
+def test_each_backoff_by_example(backoff: Any, expected: list[float]) -> None:
+    policy = RetryPolicy(initial_delay=2, max_delay=30, backoff=backoff, jitter=0)
+    assert [delay(policy, failures, 0.9) for failures in range(1, 6)] == expected
+
+
+def test_the_cap_comes_after_the_jitter() -> None:
+    policy = RetryPolicy(initial_delay=30, max_delay=30, backoff="fixed", jitter=0.25)
+    assert delay(policy, 1, 0.0) == 22.5
+    assert delay(policy, 1, 0.999) == 30
+
+
+def _raises(failures: int) -> float:
+    raise ZeroDivisionError
+
+
+@pytest.mark.parametrize(
+    "told", [_raises, lambda _: math.nan, lambda _: -1, lambda _: math.inf, lambda _: "soon", lambda _: None,
+             lambda _: 10**400, lambda _: [1]]
+)  # fmt: skip
+def test_a_backoff_function_that_goes_wrong_means_the_longest_delay(told: Any) -> None:
+    policy = RetryPolicy(initial_delay=1, max_delay=30, backoff=told, jitter=0)
+    assert delay(policy, 1, 0.5) == 30
+
+
+@pytest.mark.parametrize(("attempts", "retried"), [(1, 0), (2, 1), (5, 4)])
+def test_attempts_never_exceed_the_policy(attempts: int, retried: int) -> None:
+    policy = RetryPolicy(max_attempts=attempts)
+    assert sum(should_retry(policy, OSError(), failures) for failures in range(1, 20)) == retried
+
+
+TRANSIENT = [
+    TransientError("later"), ConnectionResetError(), TimeoutError(), BlockingIOError(), InterruptedError(),
+    OSError(errno.ENETUNREACH, "no route"), OSError(errno.EMFILE, "too many"), socket.gaierror(socket.EAI_AGAIN, ""),
+    URLError(ConnectionRefusedError()), ExceptionGroup("both", [TimeoutError(), ConnectionError()]),
+]  # fmt: skip
+LASTING = [
+    ValueError(), KeyError(), TaskError(), OSError(errno.ENOSPC, "full"), FileNotFoundError(), PermissionError(),
+    OSError("no number"), URLError("unknown scheme"), socket.gaierror(socket.EAI_NONAME, ""), MemoryError(),
+    ExceptionGroup("one of them", [TimeoutError(), ValueError()]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("error", TRANSIENT, ids=repr)
+def test_transient_errors(error: Exception) -> None:
+    assert should_retry(RetryPolicy(retry_on="transient"), error, 1)
+
+
+@pytest.mark.parametrize("error", LASTING, ids=repr)
+def test_errors_that_are_not_transient_are_only_retried_with_all(error: Exception) -> None:
+    assert not should_retry(RetryPolicy(retry_on="transient"), error, 1)
+    assert should_retry(RetryPolicy(), error, 1)
+
+
+NEVER = [PermanentError(), ExceptionGroup("x", [TimeoutError(), ExceptionGroup("y", [PermanentError()])])]
+
+
+@pytest.mark.parametrize("error", NEVER, ids=repr)
+@pytest.mark.parametrize("wanted", ["all", "transient", Exception, PermanentError, lambda error: True])
+def test_a_permanent_error_is_never_retried(error: Exception, wanted: Any) -> None:
+    assert not should_retry(RetryPolicy(retry_on=wanted), error, 1)
+
+
+@pytest.mark.parametrize("error", [*TRANSIENT, *LASTING, KeyboardInterrupt(), SystemExit()], ids=repr)
+def test_never_means_never(error: BaseException) -> None:
+    assert not should_retry(RetryPolicy(retry_on="never"), error, 1)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "error", "retried"),
+    [
+        (OSError, FileNotFoundError(), True),
+        ((KeyError, OSError), KeyError(), True),
+        ((KeyError, OSError), ValueError(), False),
+        (OSError, ExceptionGroup("x", [OSError(), TimeoutError()]), True),
+        (OSError, ExceptionGroup("x", [OSError(), ValueError()]), False),
+        (ExceptionGroup, ExceptionGroup("x", [ValueError()]), True),
+        (lambda error: "busy" in str(error), ValueError("busy"), True),
+        (lambda error: "busy" in str(error), ValueError("full"), False),
+        (lambda error: [], ValueError(), False),
+        ("all", KeyboardInterrupt(), False),
+    ],
+)
+def test_types_and_predicates(wanted: Any, error: BaseException, retried: bool) -> None:
+    assert should_retry(RetryPolicy(retry_on=wanted), error, 1) is retried
+
+
+def test_a_predicate_that_raises_means_no_retry_and_a_note() -> None:
+    error = ValueError("bad row")
+    assert not should_retry(RetryPolicy(retry_on=lambda error: error.missing), error, 1)
+    assert error.__notes__ == ["Not retried: retry_on raised AttributeError when asked about this error."]
+
+
+def test_a_group_may_be_nested_deeper_than_the_stack() -> None:
+    error: Exception = TimeoutError()
+    for _ in range(5_000):
+        error = ExceptionGroup("again", [error])
+    assert should_retry(RetryPolicy(retry_on="transient"), error, 1)
+
+
+def test_an_error_that_is_its_own_reason_ends() -> None:
+    error = URLError("x")
+    error.reason = error
+    assert not should_retry(RetryPolicy(retry_on="transient"), error, 1)

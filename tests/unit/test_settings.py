@@ -1,0 +1,66 @@
+"""Settings: defaults, bad values, and the environment."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from dataclasses import FrozenInstanceError, fields
+from typing import Any
+
+import pytest
+
+from cloacina import settings
+from cloacina.errors import ValidationError
+from cloacina.settings import Settings
+
+NAMES = [field.name for field in fields(Settings)]
+
+
+def test_the_window_follows_the_slots() -> None:
+    assert Settings(async_slots=10, thread_slots=5).window == 60
+    assert Settings(window=7).window == 7
+
+
+def test_they_are_frozen() -> None:
+    with pytest.raises(FrozenInstanceError):
+        Settings().lease = 1.0  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("value", [-1, True, "5", None, float("nan"), float("inf"), []])
+@pytest.mark.parametrize("name", NAMES)
+def test_bad_values_are_refused_by_name(name: str, value: Any) -> None:
+    with pytest.raises(ValidationError, match=name):
+        Settings(**{name: value})
+
+
+@pytest.mark.parametrize("name", ["async_slots", "thread_slots", "lease", "poll_interval", "group_rows"])
+def test_what_must_not_be_zero_is_refused(name: str) -> None:
+    with pytest.raises(ValidationError, match="at least"):
+        Settings(**{name: 0})
+
+
+def test_a_fraction_of_a_slot_is_refused() -> None:
+    with pytest.raises(ValidationError, match="whole number"):
+        Settings(async_slots=1.5)  # type: ignore[arg-type]
+
+
+def test_the_environment_sets_every_field_and_arguments_win() -> None:
+    environ = {f"CLOACINA_{name.upper()}": "3" for name in NAMES}
+    found = Settings.from_environment({**environ, "CLOACINA_UNRELATED": "x", "LEASE": "9"}, lease=4.0)
+    assert {name: getattr(found, name) for name in NAMES} == {
+        name: 4.0 if name == "lease" else 3 for name in NAMES
+    }
+
+
+@pytest.mark.parametrize("text", ["", "many", "1e", "-5", "nan"])
+@pytest.mark.parametrize("name", ["thread_slots", "lease"])
+def test_bad_text_in_the_environment_is_refused_by_name(name: str, text: str) -> None:
+    with pytest.raises(ValidationError, match=f"(?i){name}"):
+        Settings.from_environment({f"CLOACINA_{name.upper()}": text})
+
+
+def test_every_field_says_what_it_means() -> None:
+    (node,) = (one for one in ast.parse(inspect.getsource(settings)).body if isinstance(one, ast.ClassDef))
+    for field, text in zip(node.body, node.body[1:], strict=False):
+        if isinstance(field, ast.AnnAssign):
+            assert isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant), ast.unparse(field)
