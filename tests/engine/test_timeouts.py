@@ -199,24 +199,23 @@ async def test_a_retry_waits_for_the_thread_of_its_predecessor(first: str) -> No
 
 
 async def test_a_thread_that_ends_before_its_timeout_is_stored_does_not_hold_the_retry() -> None:
-    stuck, clock = Stuck(), HandClock()
+    stuck, gate, clock = Stuck(), Gate(), HandClock()
+    gate.open()
     async with in_memory(clock=clock) as runner:
         handle = await runner.submit(limited(stuck.quick_after_on_thread, retry=AGAIN))
         await stuck.reached()
-        store = interfere(runner)
-        hold = store.hold("commit")
-        await runner.submit(limited(Gate().pass_through, None, "other"), key="keeps the committer busy")
+        hold = interfere(runner).hold("commit")
+        busy = asyncio.ensure_future(runner.execute(limited(gate.pass_through, None, "other")))
         await hold.reached()
         clock.advance(5)
         stuck.let_go()
         await until(lambda: stuck.left)
-        await asyncio.to_thread(lambda: None)
         await turn()
         hold.release()
         await until(lambda: clock.pending == [1.0])
         clock.advance(1)
         assert (await ends(runner, handle.id)).status is COMPLETED
-        await runner.shutdown(0)
+        assert (await busy).status is COMPLETED
 
 
 async def test_a_retry_may_overlap_if_the_task_says_so() -> None:

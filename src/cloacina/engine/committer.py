@@ -83,7 +83,13 @@ class Committer:
         self._rest()
 
     def _flush(self) -> None:
-        batch = None if self.closed else self._source.gather()
+        if self.closed:
+            return
+        try:
+            batch = self._source.gather()
+        except Exception as error:
+            self._end(error)
+            return
         if batch is None:
             self._rest()
             return
@@ -98,12 +104,20 @@ class Committer:
         if self.closed:
             return
         if written is None:
-            self.close()
-            self._source.lost(error or RuntimeError("no outcome"))
+            self._end(error)
             return
         self._number = written.number
-        self._source.committed(batch, written)
+        try:
+            self._source.committed(batch, written)
+        except Exception as defect:
+            self._end(defect)
+            return
         asyncio.get_running_loop().call_soon(self._flush)
+
+    def _end(self, error: BaseException | None) -> None:
+        """Nothing can be written any more. A defect of the engine ends here too: loudly, and not in a stall."""
+        self.close()
+        self._source.lost(error or RuntimeError("the writer gave no answer"))
 
     def _rest(self) -> None:
         self._busy = False

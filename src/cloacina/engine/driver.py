@@ -23,7 +23,7 @@ from cloacina.logic.execution import Consequences, ExecutionState, Ruling
 from cloacina.model.context import Context
 from cloacina.model.result import ErrorInfo
 from cloacina.model.status import AttemptState, ExecutionStatus, Reason, TaskState
-from cloacina.model.values import JSON, Limits, encode
+from cloacina.model.values import JSON, Limits, decode, encode
 from cloacina.model.workflow import Workflow
 from cloacina.store.rows import Item, StoredExecution
 
@@ -96,12 +96,12 @@ class Driver:
         "workflow",
     )
 
-    def __init__(self, host: Host, workflow: Workflow, row: StoredExecution, input: dict[str, JSON]) -> None:
+    def __init__(self, host: Host, workflow: Workflow, row: StoredExecution) -> None:
         self._host = host
         self.workflow = workflow
         self.id = row.id
         self.priority = row.priority
-        self.state = ExecutionState(workflow, input, host.limits)
+        self.state = ExecutionState(workflow, host.limits)
         self.draft = Draft(row, host.runner, workflow.dag)
         self.unstored = False
         """True for a new execution until its first item is committed."""
@@ -135,6 +135,13 @@ class Driver:
         return bool(self.ready) or any(not attempt.yielded for attempt in self.running.values())
 
     @property
+    def waits(self) -> bool:
+        """True if it does nothing but wait for its time, so that it can be stored away."""
+        if self.running or self.ready or not self.state.live or (self._waits is not None and self._waits.held):
+            return False
+        return not (self.over or self.held or self.unstored or self.draft.gives_up)
+
+    @property
     def wake_at(self) -> int | None:
         """When something is due, in microseconds, if it only waits."""
         deadline = self._deadline_at()
@@ -151,14 +158,16 @@ class Driver:
 
     # What happens to it.
 
-    def create(self) -> None:
+    def create(self, input: dict[str, JSON]) -> None:
         """It is a new execution, to be stored with its first item."""
+        self.state.input = input
         self.unstored = True
         self._host.hear(self)
 
     def restore(self, stored: StoredExecution) -> None:
         """It was stored before: take over what its attempts came to."""
         now = self._host.clock.now()
+        self.state.input = cast("dict[str, JSON]", decode(stored.input))
         self.draft.load(stored, self.state.dag)
         self._follow(self.state.restore(past_of(stored)), now)
         self._set_timers(now)
@@ -257,7 +266,7 @@ class Driver:
             self._host.release(attempt)
             self.running.pop(attempt.index, None)
         self.ready.clear()
-        self.state = ExecutionState(self.workflow, self.state.input, self._host.limits)
+        self.state = ExecutionState(self.workflow, self._host.limits)
         self.restore(stored)
         for row in stored.attempts:
             if row.state is AttemptState.RUNNING and row.task in ended:
@@ -377,9 +386,11 @@ class Driver:
             if index not in self.ready:
                 self._waits_of().add(index, (due - now) / 1e6)
         deadline = self._deadline_at() if self._deadline is None else None
-        if deadline is not None:
-            delay = max(0.0, (deadline - now) / 1e6)
-            self._deadline = self._host.clock.call_later(delay, partial(self.stop, Reason.EXECUTION_TIMEOUT))
+        if deadline is not None and deadline <= now:
+            self.stop(Reason.EXECUTION_TIMEOUT)
+        elif deadline is not None:
+            stop = partial(self.stop, Reason.EXECUTION_TIMEOUT)
+            self._deadline = self._host.clock.call_later((deadline - now) / 1e6, stop)
 
     def _deadline_at(self) -> int | None:
         started = self.draft.started

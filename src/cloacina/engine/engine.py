@@ -142,7 +142,10 @@ class Engine:
             self._callbacks,
         )
         self.intake = Intake(
-            storage.writer, storage.reader, self.settings.max_pending, lambda: self.life.claims.look_for_work()
+            storage.writer,
+            storage.reader,
+            self.settings.max_pending,
+            lambda: self.life.claims.look_for_work(),
         )
         if storage.folder is not None:
             observer = Observer(storage.folder, self.clock)
@@ -214,7 +217,7 @@ class Engine:
             await self._end_life(old, Reason.LOST_LEASE)
             await self._begin_life()
             await self._register(self.registry.all())
-        except StoreError as error:
+        except Exception as error:
             self._break(error)
             return
         finally:

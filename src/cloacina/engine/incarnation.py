@@ -95,7 +95,9 @@ class Incarnation:
 
     def room(self) -> bool:
         """True if a new execution may be owned at once."""
-        return not self.claims.unowned_work and self._active < self.means.settings.window and not self.stopping
+        return (
+            not self.claims.unowned_work and self._active < self.means.settings.window and not self.stopping
+        )
 
     def adopt(
         self,
@@ -123,10 +125,10 @@ class Incarnation:
             None,
             None,
         )
-        driver = Driver(self, workflow, origin, input)
+        driver = Driver(self, workflow, origin)
         self.drivers[new.id] = driver
         self._unanswered[new.id] = (new, stored)
-        driver.create()
+        driver.create(input)
         self._count(driver, True)
 
     # The end.
@@ -164,6 +166,7 @@ class Incarnation:
         self.claims.close()
         for driver in list(self.drivers.values()):
             driver.drop()
+            self.means.hub.part(driver.id)
         self.drivers.clear()
         self.executor.close()
 
@@ -221,6 +224,7 @@ class Incarnation:
     def gone(self, driver: Driver) -> None:
         self.drivers.pop(driver.id, None)
         self._count(driver, False)
+        self.means.hub.part(driver.id)
         if not driver.status.terminal or driver.unstored:
             return
         draft, ids = driver.draft, driver.state.dag.ids
@@ -309,21 +313,24 @@ class Incarnation:
 
     def _store_away(self, driver: Driver, now: int) -> None:
         """Give up an execution that only waits, if too many such are in memory."""
-        idle = len(self.drivers) - self._active
-        if idle <= self.means.settings.max_waiting or driver.running or driver.ready or not driver.state.live:
+        others = len(self.drivers) - self._active - (not driver.counted)
+        if others < self.means.settings.max_waiting or not driver.waits:
             return
         wake_at = driver.wake_at
-        if wake_at is not None and not driver.over and not driver.held and not driver.unstored:
+        if wake_at is not None:
             driver.draft.store_away(wake_at)
             self.claims.wake_up_at(wake_at)
 
     def _take_over(self, claimed: list[StoredExecution]) -> None:
         for stored in claimed:
             if stored.id not in self.drivers:
-                workflow = self.means.registry.get(stored.workflow)
-                driver = Driver(self, workflow, stored, cast("dict[str, JSON]", decode(stored.input)))
+                driver = Driver(self, self.means.registry.get(stored.workflow), stored)
                 self.drivers[stored.id] = driver
-                driver.restore(stored)
+                try:
+                    driver.restore(stored)
+                except Exception as error:
+                    log.error("what is stored of an execution cannot be read", extra={"execution": stored.id})
+                    driver.park(f"what is stored of it cannot be read: {error}")
                 self._recount(driver)
 
     def _refused(self, driver: Driver, error: StoreRefused) -> None:

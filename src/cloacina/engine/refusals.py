@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from cloacina.engine.driver import Driver
 from cloacina.engine.store_thread import StoreThread
-from cloacina.errors import StoreError, StoreRefused
+from cloacina.errors import StoreRefused
 from cloacina.observe.logs import get_logger
 from cloacina.store.port import ReadStore
 from cloacina.store.rows import StoredExecution
@@ -22,7 +22,9 @@ log = get_logger("refusals")
 class Refusals:
     """The refusals of one runner. ``dropped`` is called with a driver that has nothing more to do."""
 
-    def __init__(self, runner: str, reader: StoreThread[ReadStore], dropped: Callable[[Driver], None]) -> None:
+    def __init__(
+        self, runner: str, reader: StoreThread[ReadStore], dropped: Callable[[Driver], None]
+    ) -> None:
         self._runner = runner
         self._reader = reader
         self._dropped = dropped
@@ -49,7 +51,7 @@ class Refusals:
                 if stored is None or stored.owner != self._runner:
                     raise StoreRefused(f"execution {driver.id} is not this runner's") from failure
                 driver.refused(error, stored)
-            except (StoreError, ValueError, KeyError) as broken:
+            except Exception as broken:
                 self._park(driver, broken)
 
         self._reader.call(lambda store: store.execution(driver.id), go_back)

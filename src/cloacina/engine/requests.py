@@ -145,12 +145,15 @@ class Requests:
 
     async def cancel(self, execution: str) -> ExecutionStatus:
         """End an execution as cancelled, unless it has ended; return how it ended."""
-        self._engine.check()
         while True:
-            driver = self._engine.life.drivers.get(execution)
+            self._engine.check()
+            life = self._engine.life
+            driver = life.drivers.get(execution)
             if driver is not None:
                 driver.stop(Reason.CANCELLED)
-                return (await self.result(execution, None)).status
+                async with _WithoutSlot(life):
+                    await asyncio.shield(self._engine.hub.parting(execution))
+                continue
             status = await self._cancel_unowned(execution)
             if status.terminal:
                 return status
@@ -209,7 +212,7 @@ class Requests:
             raise ValidationError(
                 f"the input of an execution must be a mapping, a context or a model, not {type(input).__name__}"
             )
-        return cast("dict[str, JSON]", data)
+        return data
 
     def _row(self, workflow: Workflow, text: str, options: SubmitOptions) -> NewExecution:
         now = self._engine.clock.now()

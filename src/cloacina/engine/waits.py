@@ -36,6 +36,11 @@ class Waits:
             self._lingering.add(attempt.index)
             attempt.left = partial(self._left, attempt.index)
 
+    @property
+    def held(self) -> bool:
+        """True if a retry is held back by a thread of this process."""
+        return bool(self._lingering)
+
     def cancel(self) -> None:
         """Nothing is due any more."""
         for timer in self._timers.values():

@@ -77,10 +77,10 @@ class ExecutionState:
         "standing",
     )
 
-    def __init__(self, workflow: Workflow, input: dict[str, JSON], limits: Limits) -> None:
+    def __init__(self, workflow: Workflow, limits: Limits) -> None:
         dag = workflow.dag
         self.dag: Dag = dag
-        self.input = input
+        self.input: dict[str, JSON] = {}
         self.standing = Standing(dag, self.view)
         self.live = len(dag.tasks)
         """How many tasks have not ended."""
@@ -284,7 +284,11 @@ class ExecutionState:
     def _keep_view(self, index: int, needed: int) -> None:
         # What a task saw is where the view after it begins; else a long chain is walked up at every step.
         seen = self._after.get(needed)
-        if seen is not None and len(self.dag.dependencies[index]) == 1 and (self._unread[index] or not self.live):
+        if (
+            seen is not None
+            and len(self.dag.dependencies[index]) == 1
+            and (self._unread[index] or not self.live)
+        ):
             self._before[index] = seen
 
     def _decide(self, index: int, found: Consequences, ended: list[int]) -> None:

@@ -213,7 +213,6 @@ def _leave(there: _Trace, part: str, bit: int) -> None:
         there.inside |= bit
     else:
         there.extended = there.inside = 0
-        there.members.clear()
         there.replaced = bit if part == "set" else 0
         there.removed = bit | there.removed if part == "remove" else 0
 

@@ -12,7 +12,7 @@ from cloacina.model.context import Context
 from cloacina.model.definition.body import body_name, read_body
 from cloacina.model.definition.durations import Duration
 from cloacina.model.definition.fingerprint import plain_function
-from cloacina.model.definition.hints import listing, shown
+from cloacina.model.definition.hints import did_you_mean, listing, shown
 from cloacina.model.definition.options import (
     Callback,
     check_known,
@@ -199,8 +199,9 @@ def _check_rule(read: Mapping[str, Any]) -> None:
         raise WorkflowError(f"it depends on itself: take {name!r} out of its dependencies")
     strangers = [] if rule is None else sorted(rule.tasks().difference(dependencies))
     if strangers:
+        hint = did_you_mean(strangers[0], dependencies)
         raise WorkflowError(
-            f"its rule tests {listing(strangers)}, which it does not depend on: add that to its dependencies"
+            f"its rule tests {listing(strangers)}, which it does not depend on.{hint} Add that to its dependencies"
         )
     if read["recovers"] and (rule is None or not can_stand_in(rule, dependencies)):
         raise WorkflowError(

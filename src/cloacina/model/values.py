@@ -243,6 +243,8 @@ class _Conversion:
             problem = f"{shorten(value)} has more than {INT_DIGITS} digits; store it as text"
             self._refuse(problem, parent, step)
         self.weight += value.bit_length() // 3
+        if self.weight > self.most:
+            self._refuse_size(parent, step)
         return value
 
     def _other(self, value: object, parent: _Node | None, step: str | int) -> JSON:

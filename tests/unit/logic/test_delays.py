@@ -18,19 +18,19 @@ from cloacina.errors import PermanentError, TaskError, TransientError
 from cloacina.logic.delays import delay, should_retry
 from cloacina.model.retry import Backoff, Exponential, Fixed, Linear, RetryPolicy
 
-times = st.floats(0, 31_622_400)
-backoffs: st.SearchStrategy[Backoff] = st.one_of(
-    st.just(Fixed()),
-    st.just(Linear()),
-    st.builds(Exponential, st.floats(1, 1e300), st.floats(1e-300, 1e300)),
-)
-draws = st.floats(0, 1, exclude_max=True)
+draws = st.integers(0, 2**53 - 1).map(lambda drawn: drawn / 2**53)
 
 
 @st.composite
-def policies(draw: st.DrawFn) -> RetryPolicy:
+def policies(draw: st.DrawFn, least: float = 0.0, most: float = 1e300) -> RetryPolicy:
+    """Policies whose numbers other than 0 lie between ``least`` and ``most``."""
+    times = st.one_of(st.just(0.0), st.floats(least, 31_622_400))
     first, longest = sorted([draw(times), draw(times)])
-    return RetryPolicy(3, first, longest, draw(backoffs), draw(st.floats(0, 1)))
+    kinds: list[Backoff] = [Fixed(), Linear(), Exponential()]
+    backoff = draw(st.sampled_from(kinds))
+    if isinstance(backoff, Exponential):
+        backoff = Exponential(draw(st.floats(1, most)), draw(st.floats(least or 1e-300, most)))
+    return RetryPolicy(3, first, longest, backoff, draw(st.one_of(st.floats(0, 0.99), st.just(1.0))))
 
 
 @given(policies(), st.integers(1, 2**31 - 1), draws)
@@ -38,7 +38,7 @@ def test_a_delay_is_never_negative_and_never_above_its_cap(policy: RetryPolicy, 
     assert 0 <= delay(policy, n, draw) <= policy.max_delay
 
 
-@given(policies(), st.integers(1, 40), draws)
+@given(policies(least=1e-6, most=1e6), st.integers(1, 60), draws)
 def test_a_delay_is_the_formula_then_the_jitter_then_the_cap(
     policy: RetryPolicy, n: int, draw: float
 ) -> None:

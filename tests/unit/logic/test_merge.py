@@ -46,6 +46,7 @@ BRANCHES: list[tuple[Any, Any, Any, Any, str | None]] = [
     ({"a": [1]}, {"append": {"a": [2]}}, {"set": {"a": [9]}}, {"a": [9]}, "a"),
     ({"a": [1]}, {"set": {"a": [9]}}, {"append": {"a": [2]}}, {"a": [9, 2]}, "a"),
     ({"a": [1]}, {"set": {"a": 9}}, {"append": {"a": [2]}}, {"a": [2]}, "a"),
+    ({"a": [1]}, {"append": {"a": [2]}}, within({"set": {"y": 2}}), {"a": {"y": 2}}, "a"),
     ({"a": [1]}, {"remove": ["a"]}, {"append": {"a": [2]}}, {"a": [2]}, "a"),
     ({"a": [1]}, {"append": {"a": [2]}}, {"remove": ["a"]}, {}, "a"),
     ({"a": {"x": 1}}, within({"set": {"y": 2}}), within({"set": {"z": 3}}), {"a": {"x": 1, "y": 2, "z": 3}}, None),
@@ -99,6 +100,13 @@ def test_a_removal_forgets_what_it_saw() -> None:
     assert fold({"a": []}, patches, masks, forbid_conflicts=True) == {}
     with pytest.raises(ContextConflict):
         fold({"a": []}, [*patches[:2], (3, {"append": {"a": [2]}})], masks, forbid_conflicts=True)
+
+
+def test_each_of_two_removals_counts() -> None:
+    """left and right both remove; what follows right alone has not seen left's removal."""
+    patches = [(1, {"remove": ["a"]}), (2, {"remove": ["a"]}), (3, {"set": {"a": 2}})]
+    with pytest.raises(ContextConflict, match="'left' and 'join'"):
+        fold({"a": 0}, patches, [0, 0b1, 0b1, 0b101], forbid_conflicts=True)
 
 
 def tally(one: Any, other: Any) -> Any:

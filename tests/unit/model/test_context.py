@@ -50,6 +50,7 @@ CHANGES: list[tuple[Callable[[Context], object], dict[str, Any]]] = [
     (lambda ctx: ctx[ITEMS].append(3), {"append": {"items": [3]}}),
     (lambda ctx: ctx["items"].insert(0, 3), {"set": {"items": [3, 1, 2]}}),
     (lambda ctx: (ctx["items"].append(3), ctx["items"].pop()), {}),
+    (lambda ctx: ctx["items"].__setitem__(0, True), {"set": {"items": [True, 2]}}),
     (lambda ctx: ctx.get("deep")["a"]["b"].append(2), {"patch": {"deep": {"patch": {"a": {"append": {"b": [2]}}}}}}),
     (lambda ctx: ctx.update(items=[*ctx["items"], 3]), {"append": {"items": [3]}}),
     (lambda ctx: ctx["deep"].update(c=1), {"patch": {"deep": {"set": {"c": 1}}}}),

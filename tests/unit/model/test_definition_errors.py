@@ -133,10 +133,14 @@ OPTIONS: list[tuple[dict[str, Any], list[str]]] = [
     ({"trigger_rules": task_failed}, ["no condition", "task_failed('fetch')"]),
     ({"trigger_rules": {"type": "Sometimes"}}, ["trigger_rules", "Sometimes"]),
     ({"trigger_rules": {"type": "All", "conditions": []}}, ["trigger_rules"]),
-    ({"trigger_rules": task_failed("extract")}, ["'extract', which it does not depend on", "add that to"]),
+    ({"trigger_rules": task_failed("extract")}, ["'extract', which it does not depend on", "Add that to"]),
     (
         {"dependencies": ["a"], "trigger_rules": task_failed("a") | task_success("b")},
-        ["tests 'b'", "add that to"],
+        ["tests 'b'", "Add that to"],
+    ),
+    (
+        {"dependencies": ["fetch"], "trigger_rules": task_failed("fetsh")},
+        ["tests 'fetsh'", "Did you mean 'fetch'"],
     ),
     ({"recovers": True}, ["recovers=True", "trigger_rules=task_failed(...)"]),
     ({"recovers": True, "dependencies": ["a"]}, ["recovers=True", "trigger_rules=task_failed(...)"]),

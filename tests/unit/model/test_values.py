@@ -305,6 +305,29 @@ def test_the_limit_is_that_of_the_text(value: Any) -> None:
 
 
 @pytest.mark.parametrize(
+    "value",
+    [
+        ["x" * 900] * 400,
+        [b"x" * 700] * 400,
+        [10**600] * 400,
+        [0] * 600,
+        [[0] * 300] * 300,
+        [{"x" * 900: 0}] * 300,
+    ],
+    ids=["text", "bytes", "int", "array", "arrays", "keys"],
+)
+def test_what_is_far_too_large_is_given_up_before_its_end(value: list[object]) -> None:
+    with pytest.raises(ContextError, match="1,000 bytes"):
+        to_json([*value, object()], limits=Limits(value_bytes=1000))
+
+
+def test_long_integers_count_with_all_their_digits() -> None:
+    assert to_json([10**400, 10**400], limits=Limits(value_bytes=1000)) == [10**400, 10**400]
+    with pytest.raises(ContextError, match="1,000 bytes"):
+        to_json([10**500, 10**500], limits=Limits(value_bytes=1000))
+
+
+@pytest.mark.parametrize(
     "limits", [{"depth": 0}, {"depth": 201}, {"depth": True}, {"value_bytes": 31}, {"context_bytes": 1.5}]
 )
 def test_limits_are_checked(limits: dict[str, Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from types import FunctionType
 
 LISTED = 10
 """How many things a message spells out before it only counts the rest."""
@@ -24,6 +25,8 @@ def listing(names: Sequence[str]) -> str:
 
 def shown(value: object, limit: int = 80) -> str:
     """``value`` as code would write it, cut to ``limit`` characters; safe for any object whatever."""
+    if isinstance(value, FunctionType):
+        return f"<function {value.__qualname__}>"  # its address helps nobody
     try:
         text = repr(value)
     except Exception:
