@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCE = ROOT / "src" / "cloacina" / "runner.py"
@@ -167,7 +168,7 @@ class _Blocking(ast.NodeTransformer):
         self.generic_visit(node)
         return node
 
-    def visit_Await(self, node: ast.Await) -> ast.expr:
+    def visit_Await(self, node: ast.Await) -> Any:
         return self.visit(node.value)
 
     def visit_Name(self, node: ast.Name) -> ast.Name:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import gc
 import importlib
 import json
@@ -19,6 +20,9 @@ from benchmarks.harness.question import Bodies, Question, Sample, Setting
 
 SUBJECTS = ("cloacina", "floor", "dbos", "dbos-wal")
 """What can be measured: the engine, the same writes without an engine, and DBOS in two journal modes."""
+
+ROUND_SECONDS = 600
+"""A round that takes longer hangs: the process shows where, and ends."""
 
 Sampler = Callable[[Setting], Sample]
 
@@ -57,9 +61,13 @@ def serve(subject: str, name: str, bodies: Bodies, parent: Path) -> None:
 
 
 def one_round(take: Sampler, shared: Path, bodies: Bodies, parent: Path) -> Sample:
-    with fresh(parent) as folder:
-        gc.collect()
-        return take(Setting(Path(folder), shared, bodies))
+    faulthandler.dump_traceback_later(ROUND_SECONDS, exit=True)
+    try:
+        with fresh(parent) as folder:
+            gc.collect()
+            return take(Setting(Path(folder), shared, bodies))
+    finally:
+        faulthandler.cancel_dump_traceback_later()
 
 
 def say(sample: Sample) -> None:

@@ -7,7 +7,8 @@ import signal
 import pytest
 
 from acceptance.support.child import Child
-from acceptance.support.stage import Stage
+from acceptance.support.order import Fault
+from acceptance.support.stage import Stage, Theatre
 
 LEASE = 0.8
 
@@ -25,7 +26,7 @@ def test_what_a_frozen_runner_reports_late_is_refused(stage: Stage, shape: str) 
     found = stage.finally_()
     for row in found.executions.values():
         if row.workflow == shape:
-            rows = next(iter(found.attempts[row.id].values()))
+            rows = found.attempts[row.id]["waits" if shape == "gated" else "fails_late"]
             assert [(row.state, row.reason) for row in rows] == [("interrupted", "lost_lease"), ("completed", None)]
             assert rows[1].runner != old
 
@@ -74,8 +75,34 @@ def test_a_freeze_shorter_than_the_lease_changes_nothing(stage: Stage) -> None:
     assert {(row.state, row.runner) for row in rows} == {("completed", old)}
 
 
+@pytest.mark.parametrize("times", [1, 3])
+@pytest.mark.parametrize("moment", ["freeze-before-commit", "freeze-after-commit"])
+def test_a_runner_frozen_at_any_commit_goes_on(theatre: Theatre, moment: str, times: int) -> None:
+    """Also while it starts, and while it starts again under a new id."""
+    lease = 0.15
+
+    def play(number: int) -> bool:
+        with theatre.stage(str(number)) as stage:
+            child = stage.start(stage.asks("diamond"), fault=Fault(moment, number, times), lease=lease)
+            stage.frozen.add(child.pid)
+            froze = 0
+            while child.says("freezing"):
+                froze += 1
+                assert child.outlives(2 * lease)
+                stage.thaw(child)
+            assert child.wait() == 0, child.tail()
+            stage.finally_()
+            return froze > 0
+
+    assert theatre.every(play) >= 7
+
+
 def test_a_blocked_loop_gives_up_its_work_and_lives_on_when_it_is_free(stage: Stage) -> None:
-    first, old = start_blocked(stage)
+    stage.close_gate()
+    later = stage.asks("diamond")
+    first = stage.start(stage.asks("blocking"), later=later, stay=True, loop_block_limit=0.3)
+    old = first.line("up")
+    first.line("waiting")
     stage.frozen.add(first.pid)
     stage.finish()
     log = stage.log()
@@ -89,36 +116,34 @@ def test_a_blocked_loop_gives_up_its_work_and_lives_on_when_it_is_free(stage: St
     assert states == [("interrupted", "lost_lease"), ("completed", None)]
 
 
-def test_those_who_wait_are_told_though_the_runner_gave_up_in_between(stage: Stage) -> None:
-    """Nobody else is there: the body ends in the same turn of the loop in which its runner learns of its end."""
-    first, _ = start_blocked(stage, stay=False)
+def test_those_who_wait_are_told_what_a_runner_wrote_as_it_gave_up(stage: Stage) -> None:
+    """Nobody else is there: the blocking body ends in the same turn of the loop in which its runner gives up."""
+    times = 3
+    later = stage.asks(*["blocking"] * times)
+    first = stage.start(stage.asks("single"), later=later, stay=True, loop_block_limit=0.3)
+    first.line("over single")
     stage.frozen.add(first.pid)
-    first.line("gave-up")
-    stage.open_gate()
-    assert first.wait() == 0, first.tail()
+    for _ in range(times):
+        stage.close_gate()
+        first.signal(signal.SIGUSR1)
+        first.line("waiting")
+        first.line("logged cloacina.lease")
+        stage.open_gate()
+        first.line("later")
+    end(first)
     stage.finally_()
 
 
 def start_and_freeze(stage: Stage, *shapes: str, lease: float = LEASE) -> tuple[Child, str]:
     """A runner that is frozen while these bodies wait at the closed gate; and its id."""
     stage.close_gate()
-    asks, later = stage.asks(*shapes), stage.asks("diamond", "flaky")
+    asks, later = stage.asks(*shapes), stage.asks("diamond")
     child = stage.start(asks, later=later, stay=True, lease=lease)
     runner = child.line("up")
     for _ in shapes:
         child.line("waiting")
     child.line("staying")
     stage.freeze(child)
-    return child, runner
-
-
-def start_blocked(stage: Stage, *, stay: bool = True) -> tuple[Child, str]:
-    """A runner whose event loop is blocked by a body at the closed gate; and its id."""
-    stage.close_gate()
-    asks, later = stage.asks("blocking"), stage.asks("diamond", "flaky")
-    child = stage.start(asks, later=later, stay=stay, loop_block_limit=0.3)
-    runner = child.line("up")
-    child.line("waiting")
     return child, runner
 
 

@@ -167,7 +167,7 @@ async def test_an_execution_that_was_stored_away() -> None:
     clock = HandClock()
     async with in_memory(clock=clock, max_waiting=0) as runner:
         handle = await runner.submit(failing())
-        await until(lambda: not runner._engine.life.drivers)
+        await until(lambda: clock.pending == [100] and not runner._engine.life.drivers)
         assert await handle.cancel() is CANCELLED
         clock.advance(1000)
         await turn()

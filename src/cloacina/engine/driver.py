@@ -21,6 +21,7 @@ from cloacina.engine.waits import Waits
 from cloacina.errors import ContextError, StoreRefused
 from cloacina.logic.execution import Consequences, ExecutionState, Ruling
 from cloacina.model.context import Context
+from cloacina.model.patch import as_view
 from cloacina.model.result import ErrorInfo
 from cloacina.model.status import AttemptState, ExecutionStatus, Reason, TaskState
 from cloacina.model.values import JSON, Limits, decode, encode
@@ -160,14 +161,14 @@ class Driver:
 
     def create(self, input: dict[str, JSON]) -> None:
         """It is a new execution, to be stored with its first item."""
-        self.state.input = input
+        self.state.input = as_view(input, self.draft.input)
         self.unstored = True
         self._host.hear(self)
 
     def restore(self, stored: StoredExecution) -> None:
         """It was stored before: take over what its attempts came to."""
         now = self._host.clock.now()
-        self.state.input = cast("dict[str, JSON]", decode(stored.input))
+        self.state.input = as_view(cast("dict[str, JSON]", decode(stored.input)), stored.input)
         self.draft.load(stored, self.state.dag)
         self._follow(self.state.restore(past_of(stored)), now)
         self._set_timers(now)

@@ -57,6 +57,8 @@ class Engine:
         self._rebirth: asyncio.Task[None] | None = None
         self._registered: set[str] = set()
         self._broken: BaseException | None = None
+        self._unheard: tuple[str, BaseException] | None = None
+        """The loss of a life, by its runner's id, that came while the engine started or began another one."""
         self.open = False
 
     async def start(self, workflows: Sequence[Workflow]) -> None:
@@ -71,6 +73,7 @@ class Engine:
             await self._storage.close()
             raise
         self.open = True
+        self._hear_again()
 
     async def stop(self, grace: float) -> None:
         """Start nothing more, let bodies finish for ``grace`` seconds, give back what is owned, close."""
@@ -180,7 +183,11 @@ class Engine:
     def _lease(self, runner: str) -> Lease:
         if self._storage.folder is None:
             return MemoryLease()
-        return FileLease(self._storage.folder, runner, self.settings, self.clock, self._lease_lost)
+
+        def lost(why: str) -> None:
+            self._lost(runner, Fenced(f"the runner gave up its lease: {why}"))
+
+        return FileLease(self._storage.folder, runner, self.settings, self.clock, lost)
 
     async def _register(self, workflows: Sequence[Workflow]) -> None:
         rows = [(workflow.name, workflow.version, workflow.dag.to_json()) for workflow in workflows]
@@ -197,16 +204,21 @@ class Engine:
         if elsewhere:
             await self.tell_stored(elsewhere)
 
-    def _lease_lost(self, why: str) -> None:
-        self._lost(Fenced(f"the runner gave up its lease: {why}"))
-
-    def _lost(self, error: BaseException) -> None:
+    def _lost(self, runner: str, error: BaseException) -> None:
         if self._rebirth is not None or not self.open:
-            return
-        if isinstance(error, Fenced):
+            self._unheard = (runner, error)
+            self.life.cut_short()
+        elif runner != self.life.runner:
+            log.info("runner %s, which is no longer this process's, was lost: %s", runner, error)
+        elif isinstance(error, Fenced):
             self._rebirth = asyncio.get_running_loop().create_task(self._live_again(error))
         else:
             self._break(error)
+
+    def _hear_again(self) -> None:
+        unheard, self._unheard = self._unheard, None
+        if unheard is not None:
+            self._lost(*unheard)
 
     async def _live_again(self, why: Fenced) -> None:
         old = self.life
@@ -217,15 +229,18 @@ class Engine:
             await self._end_life(old, Reason.LOST_LEASE)
             await self._begin_life()
             await self._register(self.registry.all())
+            # What the old life was writing when it ended is stored or refused by now.
+            await self._look_around()
         except Exception as error:
+            for _, stored in homeless.values():
+                stored(error)
             self._break(error)
             return
         finally:
             self._rebirth = None
         for new, stored in homeless.values():
             self.intake.put(new._replace(owner=None, started=None), _answer(stored))
-        self.life.claims.look_for_work()
-        self.life.claims.expect_sleepers()
+        self._hear_again()
 
     def _break(self, error: BaseException) -> None:
         log.critical("the engine stops: %s", error)

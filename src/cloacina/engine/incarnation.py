@@ -63,7 +63,7 @@ class Incarnation:
     """See the module's text. It is the `Host` of its drivers and the `Source` of its committer."""
 
     def __init__(
-        self, means: Means, lease: Callable[[str], Lease], lost: Callable[[BaseException], None]
+        self, means: Means, lease: Callable[[str], Lease], lost: Callable[[str, BaseException], None]
     ) -> None:
         self.means = means
         self.clock = means.clock
@@ -309,7 +309,7 @@ class Incarnation:
             self.committer.poke()
 
     def lost(self, error: BaseException) -> None:
-        self._lost(error)
+        self._lost(self.runner, error)
 
     def _store_away(self, driver: Driver, now: int) -> None:
         """Give up an execution that only waits, if too many such are in memory."""

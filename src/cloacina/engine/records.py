@@ -10,7 +10,7 @@ import msgspec
 from cloacina.engine.executors.attempt import ERROR_BYTES, Attempt, clean
 from cloacina.logic.execution import Past
 from cloacina.model.context import Context
-from cloacina.model.patch import Patch
+from cloacina.model.patch import read_patch
 from cloacina.model.result import (
     AttemptResult,
     ErrorInfo,
@@ -78,7 +78,7 @@ def error_text(error: ErrorInfo | str | None) -> str | None:
 def past_of(stored: StoredExecution) -> Iterator[Past]:
     """The stored attempts, as deciding needs them."""
     for row in stored.attempts:
-        patch = None if row.delta is None else cast(Patch, decode(row.delta))
+        patch = None if row.delta is None else read_patch(row.delta)
         waits = row.retry_at if row.state in (AttemptState.FAILED, AttemptState.TIMED_OUT) else None
         yield Past(row.task, row.attempt, row.state, waits, patch, row.reason, bool(row.suspect))
 

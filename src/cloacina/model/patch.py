@@ -36,6 +36,13 @@ class View(dict[str, JSON]):
     size: int
 
 
+def as_view(members: dict[str, JSON], text: str) -> View:
+    """``members``, whose JSON text is ``text``, as a view; they must not be changed afterwards."""
+    view = View(members)
+    view.size = len(text) if text.isascii() else len(text.encode())
+    return view
+
+
 def diff(before: dict[str, JSON], after: dict[str, JSON]) -> Patch:
     """Return the patch that turns ``before`` into ``after``, both as `to_json` returns them.
 

@@ -17,7 +17,7 @@ import msgspec
 import cloacina
 from acceptance.support.order import Order
 
-PATIENCE = 60.0
+PATIENCE = 30.0
 """Seconds after which a test gives up waiting. Nothing takes nearly as long unless it hangs."""
 
 
@@ -63,19 +63,25 @@ class Child:
         self.log = log
         self.code: int | None = None
         """How it ended: 0, another exit code, or the number of a signal with a minus; None while it runs."""
+        self._unread: list[str] = []
         self.pid = int(self._status.next(PATIENCE) or 0)
 
-    def line(self, word: str) -> str:
-        """Wait until it prints a line that begins with ``word``; return the rest of that line."""
-        while (found := self._output.next(PATIENCE)) is not None:
-            first, _, rest = found.partition(" ")
-            if first == word:
-                return rest
-        raise AssertionError(f"the program ended before it said {word!r}:\n{self.tail()}")
+    def line(self, words: str) -> str:
+        """Wait until it prints a line that begins with ``words``; return the rest of that line.
+
+        Lines that begin otherwise are kept for later calls.
+        """
+        found = self._find(words)
+        assert found is not None, f"the program ended before it said {words!r}:\n{self.tail()}"
+        return found
+
+    def says(self, words: str) -> bool:
+        """Wait as `line` does; False if it ends without such a line."""
+        return self._find(words) is not None
 
     def lines(self) -> list[str]:
-        """Everything more that it prints until it ends."""
-        return list(iter(lambda: self._output.next(PATIENCE), None))
+        """Everything that it prints until it ends, and that nobody waited for."""
+        return self._unread + list(iter(lambda: self._output.next(PATIENCE), None))
 
     def wait(self, seconds: float = PATIENCE) -> int:
         """Wait until it has ended; return how."""
@@ -111,6 +117,17 @@ class Child:
         """The end of its log."""
         return self.log.read_text()[-6000:]
 
+    def _find(self, words: str) -> str | None:
+        for line in self._unread:
+            if (line + " ").startswith(words + " "):
+                self._unread.remove(line)
+                return line[len(words) + 1 :]
+        while (line := self._output.next(PATIENCE)) is not None:
+            if (line + " ").startswith(words + " "):
+                return line[len(words) + 1 :]
+            self._unread.append(line)
+        return None
+
 
 class _Lines:
     """The lines that come through a pipe, read as they come, so that the writer never has to wait."""
@@ -126,7 +143,7 @@ class _Lines:
         try:
             line = self._lines.get(timeout=seconds)
         except Empty:
-            raise TimeoutError(f"no line within {seconds}s") from None
+            raise TimeoutError(f"nothing was said within {seconds}s") from None
         if line is None:
             self._lines.put(None)
         return line

@@ -15,6 +15,7 @@ from typing import Any
 import apsw
 import msgspec
 
+from acceptance.support.ledger import say
 from acceptance.support.order import Fault
 
 Step = Callable[[str, str, int, bytes], None]
@@ -59,13 +60,16 @@ class Armed:
         return self._live and 0 <= self._count - self._fault.at < self._fault.times
 
     def _watch(self, connection: apsw.Connection) -> None:
-        before = self._fault.kind == "kill-before-commit"
+        before = self._fault.kind.endswith("-before-commit")
         mask = apsw.SQLITE_TRACE_STMT if before else apsw.SQLITE_TRACE_PROFILE
         connection.trace_v2(mask, self._traced)
 
     def _traced(self, event: dict[str, Any]) -> None:
         if event["sql"] == "COMMIT" and self._due():
-            die()
+            if self._fault.kind.startswith("kill"):
+                die()
+            say("freezing")
+            os.kill(os.getpid(), signal.SIGSTOP)
 
 
 class Recorder:

@@ -19,10 +19,10 @@ class Fault(msgspec.Struct, frozen=True):
     """What happens to the process at its ``at``-th commit, or its ``at``-th write or sync of a file."""
 
     kind: str
-    """kill-before-commit, kill-after-commit, kill-io, fail-io."""
+    """kill- or freeze-before-commit, kill- or freeze-after-commit, kill-io, fail-io."""
     at: int
     times: int = 1
-    """For fail-io: how many calls in a row fail."""
+    """At how many in a row."""
     full: bool = False
     """For fail-io: the disk is full, rather than broken."""
     once_up: bool = False
@@ -36,7 +36,7 @@ class Order(msgspec.Struct, frozen=True):
     ledger: str
     asks: tuple[Ask, ...] = ()
     later: tuple[Ask, ...] = ()
-    """Asks to submit and to wait for at the signal SIGUSR1."""
+    """Asks of which the next is submitted and waited for at each SIGUSR1."""
     settings: dict[str, Any] = {}
     fault: Fault | None = None
     trace: str | None = None

@@ -1,12 +1,14 @@
 """The program that the acceptance tests run, kill, freeze and run again: a runner that follows an order.
 
 It prints one line per fact, for the test to wait on: ``up`` and ``ending`` with the runner's id, ``acked``
-with a number, ``done``. It logs to standard error.
+with a number, ``logged`` with the name of the logger for a warning or worse, ``done``. It logs to standard
+error.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import resource
 import signal
 from pathlib import Path
@@ -26,14 +28,21 @@ from cloacina.settings import Settings
 def run(order: Order) -> None:
     """Follow ``order`` from beginning to end."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    init_logging()
+    init_logging().addFilter(_say_warnings)
     ledger.use(Path(order.ledger))
     asyncio.run(_Program(order).main())
+
+
+def _say_warnings(record: logging.LogRecord) -> bool:
+    if record.levelno >= logging.WARNING:
+        say("logged", record.name)
+    return True
 
 
 class _Program:
     def __init__(self, order: Order) -> None:
         self._order = order
+        self._later_asks = iter(order.later)
         self._fault = None if order.fault is None else Armed(order.fault)
         self._recorder = None if order.trace is None else Recorder(Path(order.trace))
 
@@ -61,7 +70,7 @@ class _Program:
         say("done")
 
     def _listen(self, runner: Runner) -> asyncio.Event:
-        """Stop at SIGTERM, at once at a second one; submit the later asks at SIGUSR1."""
+        """Stop at SIGTERM, at once at a second one; submit the next of the later asks at SIGUSR1."""
         loop = asyncio.get_running_loop()
         told = asyncio.Event()
         tasks: set[asyncio.Task[None]] = set()
@@ -76,8 +85,7 @@ class _Program:
         return told
 
     async def _later(self, runner: Runner) -> None:
-        for ask in self._order.later:
-            await runner.result(await self._submit(runner, ask))
+        await runner.result(await self._submit(runner, next(self._later_asks)))
         say("later", runner.id)
 
     async def _submit(self, runner: Runner, ask: Ask) -> str:

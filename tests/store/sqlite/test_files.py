@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import multiprocessing.synchronize
 import os
@@ -22,12 +23,13 @@ from cloacina.errors import (
     StoreError,
     StoreUnavailable,
 )
-from cloacina.model.status import Reason
+from cloacina.model.status import ExecutionStatus, Reason
 from cloacina.store.location import parse_location
-from cloacina.store.rows import Group
+from cloacina.store.rows import ExecutionFilter, Group
+from cloacina.store.sqlite import connection
 from cloacina.store.sqlite.database import Database
 from cloacina.store.sqlite.migrations import APPLICATION_ID, MIGRATIONS
-from store.make import ME, Stores, runner, submit
+from store.make import ME, Stores, claim, runner, submit
 
 
 def sql(path: Path, text: str) -> list[tuple[object, ...]]:
@@ -53,6 +55,14 @@ def test_only_the_owner_may_read_and_write(path: Path, open_stores: Callable[[],
         os.umask(before)
     modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in path.parent.iterdir()}
     assert modes == {"test.db": 0o600, "test.db-wal": 0o600, "test.db-shm": 0o600}
+
+
+def test_one_thread_at_a_time_makes_files(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else closing the new file drops the locks of a connection that another thread has to it already."""
+    held: list[bool] = []
+    monkeypatch.setattr(os, "fchmod", lambda descriptor, mode: held.append(connection._creating.locked()))
+    database.writer().close()
+    assert held == [True]
 
 
 def test_a_closed_database_is_one_file_and_keeps_everything(
@@ -87,7 +97,11 @@ def test_the_reader_cannot_write(stores: Stores) -> None:
 
 
 def foreign(path: Path) -> None:
-    sql(path, "PRAGMA journal_mode = wal; CREATE TABLE mine (a); INSERT INTO mine VALUES (1)")
+    """Somebody's database, left by a process that died."""
+    connection = apsw.Connection(str(path))
+    list(connection.execute("PRAGMA journal_mode = wal; CREATE TABLE mine (a); INSERT INTO mine VALUES (1)"))
+    connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+    connection.close()
 
 
 def other_application(path: Path) -> None:
@@ -225,6 +239,49 @@ def test_eight_processes_make_one_database(tmp_path: Path) -> None:
         assert sql(path, "SELECT count(*) FROM meta") == [(3,)]
 
 
+def test_making_a_database_waits_for_others_that_do_the_same(
+    path: Path, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path.touch()
+    other = apsw.Connection(str(path))
+    assert list(other.execute("BEGIN; SELECT * FROM sqlite_schema")) == []
+    paused: list[int] = []
+
+    def pause(milliseconds: int) -> int:
+        paused.append(milliseconds)
+        if len(paused) == 3:
+            other.execute("ROLLBACK")
+        return milliseconds
+
+    monkeypatch.setattr(apsw, "sleep", pause)
+    database.writer().close()
+    assert paused == [1, 2, 3]
+    other.close()
+
+
+def test_a_database_that_is_made_while_it_is_looked_at_is_not_a_stranger_s(
+    path: Path, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody else makes the database between two of the looks at it, or would."""
+    path.touch()
+    monkeypatch.setattr(apsw, "sleep", lambda milliseconds: milliseconds)
+
+    def interleave(connection: apsw.Connection) -> None:
+        apsw.connection_hooks.remove(interleave)
+        connection.exec_trace = trace
+
+    def trace(cursor: apsw.Cursor, statement: str, bindings: object) -> bool:
+        if "user_version" in statement:
+            cursor.connection.exec_trace = None
+            with contextlib.suppress(StoreBusy):
+                Database(parse_location(path), busy_timeout=0).writer().close()
+        return True
+
+    apsw.connection_hooks.append(interleave)
+    database.writer().close()
+    assert interleave not in apsw.connection_hooks
+
+
 def test_an_older_database_is_migrated_once(
     path: Path, open_stores: Callable[[], Stores], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -353,6 +410,27 @@ with open({str(path)!r}, "r+b") as file:
 def test_use_after_close(stores: Stores) -> None:
     close(stores)
     close(stores)
-    with pytest.raises(StoreError, match="was closed") as refusal:
-        stores.commit(submit("e1"))
-    assert not refusal.value.retryable
+    for use in (lambda: stores.commit(submit("e1")), lambda: stores.get("e1"), stores.reader.pending):
+        with pytest.raises(StoreError, match="was closed") as refusal:
+            use()
+        assert not refusal.value.retryable
+
+
+def test_an_execution_that_cannot_be_read_is_parked_by_whoever_claims_it(stores: Stores) -> None:
+    """Else it would stop one runner after the other."""
+    stores.commit(submit("e1", "a"), submit("e2", "a"), submit("e3", "a"))
+    stores.writer.recover(ME, Reason.CRASH, 20)
+    stores.writer.register_runner(runner("runner-2"))
+    writer = stores.writer._connection  # type: ignore[attr-defined]
+    writer.rows("UPDATE attempts SET state = 'nonsense' WHERE execution = 'e2'")
+    group = Group("runner-2", 1, (), claim(5))
+    assert [row.id for row in stores.writer.commit(group)] == ["e1", "e3"]
+    (parked,) = stores.reader.executions(ExecutionFilter(status=(ExecutionStatus.PARKED,)))
+    assert (parked.id, parked.owner) == ("e2", None)
+    events = writer.rows("SELECT kind, detail FROM events WHERE execution = 'e2' ORDER BY id")
+    assert events[-1][0] == "parked" and "nonsense" in events[-1][1]
+    with pytest.raises(StoreCorrupt, match=r"execution.*e2.*nonsense"):
+        stores.reader.execution("e2")
+    writer.rows("UPDATE attempts SET state = 'nonsense' WHERE execution = 'e3'")
+    assert [row.id for row in stores.writer.commit(group)] == ["e1"], "owned ones are read the same way"
+    stores.writer.commit(Group("runner-2", 2, ()))

@@ -89,7 +89,7 @@ def test_a_database_that_was_closed_before_the_fork_may_be_opened(stores: Stores
 
 
 IN_THE_MIDDLE_OF_A_COMMIT = """
-import os, signal, sys, threading
+import gc, os, signal, sys, threading
 from cloacina.store.location import parse_location
 from cloacina.store.rows import Group, RunnerRow
 from cloacina.store.sqlite.database import Database
@@ -97,6 +97,17 @@ from cloacina.store.sqlite.database import Database
 database = Database(parse_location(sys.argv[1]))
 writer, reader = database.writer(), database.reader()
 writer.register_runner(RunnerRow("r", "host", 1, 1, "alive", 0))
+
+def descriptors():
+    folder = "/dev/fd"
+    return sorted(fd for fd in os.listdir(folder) if is_ours(f"{folder}/{fd}"))
+
+def is_ours(link):
+    try:
+        return os.readlink(link).startswith(sys.argv[1])
+    except OSError:
+        return False
+
 inside, forked = threading.Event(), threading.Event()
 
 def in_commit():
@@ -111,10 +122,14 @@ inside.wait()
 child = os.fork()
 if child == 0:
     signal.alarm(20)
+    before = descriptors()
+    del writer, reader, thread, database
+    gc.collect()
+    assert descriptors() == before != []
     sys.exit(0)
 forked.set()
 thread.join()
-assert os.waitpid(child, 0)[1] == 0, "the child hangs on a mutex that a thread of its parent held"
+assert os.waitpid(child, 0)[1] == 0, "see the child's own error"
 writer._connection._raw.set_commit_hook(None)
 writer.commit(Group("r", 2, ()))
 assert os.path.exists(sys.argv[1] + "-wal")
@@ -124,5 +139,4 @@ writer.close()
 
 
 def test_a_child_forked_in_a_commit_ends_and_takes_nothing_with_it(path: Path) -> None:
-    """Ends by itself: the interpreter would close inherited connections at its end."""
     subprocess.run([sys.executable, "-c", IN_THE_MIDDLE_OF_A_COMMIT, str(path)], check=True, timeout=60)

@@ -55,9 +55,11 @@ def test_refused_while_open_and_allowed_afterwards(stores: Stores, path: Path, w
 
 
 @pytest.mark.parametrize("suffix", ["-wal", "-shm"])
-def test_the_log_and_its_index_are_watched_too(stores: Stores, path: Path, suffix: str) -> None:
+def test_the_log_and_its_index_are_watched_too(database: Database, path: Path, suffix: str) -> None:
+    writer = database.writer()
     with pytest.raises(ForeignConnection, match=suffix):
         open(f"{path}{suffix}", "rb").close()
+    writer.close()
 
 
 def test_every_name_of_the_file_is_refused(

@@ -13,7 +13,7 @@ import pytest
 import cloacina.store
 from cloacina.errors import StoreRefused
 from cloacina.model.status import ExecutionStatus, Reason
-from cloacina.store.rows import Group, Item
+from cloacina.store.rows import ExecutionFilter, Group, Item
 from store.make import ME, Stores, claim, end, new, progress, runner, start, submit
 
 SOURCES = sorted(Path(cloacina.store.__file__).parent.rglob("*.py"))
@@ -76,6 +76,21 @@ def test_each_kind_of_row_is_one_statement(stores: Stores) -> None:
         ["BEGIN", "IMMEDIATE"], ["UPDATE", "runners", "SET"], ["INSERT", "INTO", "executions"],
         ["INSERT", "INTO", "attempts"], ["COMMIT"],
     ]  # fmt: skip
+
+
+def test_long_texts_are_split_and_read_back_alike(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [f"e{number:02}" for number in range(20)]
+    monkeypatch.setattr("cloacina.store.sqlite.batches.CHUNK_BYTES", 1000)
+    ran = traced(stores, lambda: stores.commit(*(submit(name, "b", "a") for name in names)))
+    assert sum(statement.startswith("INSERT INTO executions") for statement in ran) > 1
+    packed = stores.get("e07"), stores.reader.executions(ExecutionFilter())
+    monkeypatch.setattr("cloacina.store.sqlite.reads.CHUNK_BYTES", 1)
+    stores.reader = type(stores.reader)(stores.writer._connection, owned=False)  # type: ignore[attr-defined, call-arg]
+    ran = traced(stores, lambda: stores.get("e07"))
+    assert not any("json_group_array(json_array" in statement for statement in ran)
+    assert (stores.get("e07"), stores.reader.executions(ExecutionFilter())) == packed
+    assert [row.id for row in packed[1]] == names[::-1]
+    assert [row.task for row in packed[0].attempts] == ["a", "b"]
 
 
 def test_an_error_leaves_no_transaction_open(stores: Stores) -> None:

@@ -45,14 +45,17 @@ def test_the_log_stays_short(stores: Stores, path: Path) -> None:
 
 
 def test_a_reader_delays_the_copying_but_is_not_waited_for(stores: Stores, path: Path) -> None:
-    """A wait would raise `StoreBusy` here, since the stores of these tests have no patience."""
+    waits: list[int] = []
+    raw: apsw.Connection = stores.writer._connection._raw  # type: ignore[attr-defined]
     reader = apsw.Connection(str(path))
     reader.execute("BEGIN")
     assert list(reader.execute("SELECT count(*) FROM executions")) == [(0,)]
     for _ in range(20):
         fill(stores, 100)
+        raw.set_busy_handler(lambda count: bool(waits.append(count)))  # type: ignore[func-returns-value]
         stores.writer.checkpoint_if_due()
     assert length(path) > 400
+    assert waits == []
     assert list(reader.execute("SELECT count(*) FROM executions")) == [(0,)]
     reader.execute("COMMIT")
     reader.close()

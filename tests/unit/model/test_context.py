@@ -247,7 +247,7 @@ REFUSED: list[tuple[str, Callable[[Context], object]]] = [
     ("bad", lambda ctx: ctx.setdefault("bad", {1: 2})),
     ("bad", lambda ctx: ctx.__setitem__("bad", "\0")),
     ("items[0]", lambda ctx: ctx.__setitem__(ITEMS, [True])),
-    ("", lambda ctx: ctx.__setitem__(5, 1)),  # type: ignore[call-overload, index]
+    ("", lambda ctx: ctx.__setitem__(5, 1)),  # type: ignore[index]
     ("", lambda ctx: ctx.update({None: 1})),
     ("the key 'a\\x00'", lambda ctx: ctx.__setitem__("a\0", 1)),
     ("['a\\nb'][0]", lambda ctx: ctx.__setitem__("a\nb", [1j])),

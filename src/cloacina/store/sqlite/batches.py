@@ -82,6 +82,10 @@ def explained(connection: Connection, unfit: Unfit) -> StoreRefused:
     return StoreRefused(f"{connection.location}: {kind.complaint}: {named} ({unfit}); nothing was written")
 
 
+decode_ids = msgspec.json.Decoder(list[str]).decode
+"""The ids in a JSON array."""
+
+
 def encode(value: object) -> str:
     """``value`` as JSON text for a statement; raises `StoreRefused` if it has no such text."""
     try:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from cloacina.errors import StoreCorrupt
 from cloacina.store.rows import ClaimRequest, StoredExecution
 from cloacina.store.sqlite import reads
-from cloacina.store.sqlite.batches import encode
+from cloacina.store.sqlite.batches import decode_ids, encode
 from cloacina.store.sqlite.connection import Connection
 
 # For each pair (workflow, version) the first rows of both indexes, then the first of them all: so the cost
@@ -34,6 +35,11 @@ TAKE = """
     WHERE id IN (SELECT value FROM json_each(?2))"""
 
 
+# An execution that nobody can read would be claimed, and bring its runner down, for ever.
+_PARK = "UPDATE executions SET status = 'parked', owner = NULL WHERE id = ?1"
+_TELL = "INSERT INTO events (execution, at, kind, detail) VALUES (?1, ?2, 'parked', ?3)"
+
+
 def claim(connection: Connection, runner: str, request: ClaimRequest) -> list[StoredExecution]:
     """Give up to ``request.limit`` executions to ``runner``: highest priority first, then oldest.
 
@@ -46,4 +52,25 @@ def claim(connection: Connection, runner: str, request: ClaimRequest) -> list[St
     if ids == "[]":
         return []
     connection.change(TAKE, (runner, ids))
-    return reads.load(connection, ids, attempts=True)
+    return _load_or_park(connection, ids, request.now)
+
+
+def owned(connection: Connection, runner: str, now: int) -> list[StoredExecution]:
+    """Every live execution that ``runner`` owns, with attempts."""
+    return _load_or_park(connection, reads.owned(connection, runner), now)
+
+
+def _load_or_park(connection: Connection, ids: str, now: int) -> list[StoredExecution]:
+    try:
+        return reads.load(connection, ids, attempts=True)
+    except StoreCorrupt:
+        return [row for id in decode_ids(ids) for row in _load_one_or_park(connection, id, now)]
+
+
+def _load_one_or_park(connection: Connection, id: str, now: int) -> list[StoredExecution]:
+    try:
+        return reads.load(connection, encode([id]), attempts=True)
+    except StoreCorrupt as error:
+        connection.change(_PARK, (id,))
+        connection.change(_TELL, (id, now, str(error)))
+        return []

@@ -89,7 +89,7 @@ class Connection:
         When it ends without an error, what it wrote is on the disk, in the log that belongs to the file.
         """
         if self._stopped is not None:
-            raise self._stopped
+            raise type(self._stopped)(*self._stopped.args)
         self._roll_back()
         try:
             self._run("BEGIN IMMEDIATE")
@@ -106,7 +106,7 @@ class Connection:
     @contextlib.contextmanager
     def snapshot(self) -> Generator[None, None, None]:
         """Let several statements that read see one state of the database; nothing if one is under way."""
-        if self._raw.in_transaction:
+        if self._in_transaction():
             yield
             return
         self._run("BEGIN DEFERRED")
@@ -158,6 +158,12 @@ class Connection:
         self._check_process()
         try:
             return self._raw.execute(sql, params)  # pyright: ignore[reportUnknownMemberType]
+        except _DRIVER_ERRORS as error:
+            raise translate(error, str(self.location)) from error
+
+    def _in_transaction(self) -> bool:
+        try:
+            return self._raw.in_transaction
         except _DRIVER_ERRORS as error:
             raise translate(error, str(self.location)) from error
 

@@ -84,7 +84,7 @@ def translate(error: BaseException, database: str) -> StoreError:
     """The error that the engine knows for one raised by the driver; ``database`` is named in its message."""
     if isinstance(error, MemoryError):
         code, name = apsw.SQLITE_NOMEM, "out of memory"
-    elif isinstance(error, (UnicodeError, OverflowError, TypeError)):
+    elif isinstance(error, (UnicodeError, OverflowError)):
         code, name = apsw.SQLITE_MISMATCH, type(error).__name__
     elif isinstance(error, apsw.ConnectionClosedError):
         return StoreError(f"database {database} was closed by this process; open it again")

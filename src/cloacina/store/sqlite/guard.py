@@ -117,8 +117,8 @@ def _identify_uri(uri: str) -> Identity | None:
 def _after_fork() -> None:
     """In a forked child: keep what was inherited out of reach, and never let it be closed.
 
-    Closing would wait for ever on a mutex that a thread of the parent held at the fork, so each connection
-    gets a reference that nothing gives back.
+    Closing the last connection copies the log into the database and deletes it, on the strength of locks that
+    the child believes it has. So each connection gets a reference that nothing gives back.
     """
     global _inherited
     for reference, files in list(_open.items()):

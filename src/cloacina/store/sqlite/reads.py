@@ -11,8 +11,9 @@ from typing import Any
 
 import msgspec
 
+from cloacina.errors import StoreCorrupt
 from cloacina.store.rows import ExecutionFilter, StoredAttempt, StoredExecution
-from cloacina.store.sqlite.batches import CHUNK_BYTES, encode
+from cloacina.store.sqlite.batches import CHUNK_BYTES, decode_ids, encode
 from cloacina.store.sqlite.connection import Connection
 
 _EXECUTION = """id, workflow, version, status, input, result, key, priority, tags, owner, forked_from,
@@ -43,7 +44,7 @@ _OWNED = """
 
 _ENDED = f"""
     SELECT json_group_array(id) {_CHOSEN}
-    WHERE +status IN ('completed', 'failed', 'cancelled')"""
+    WHERE status IN ('completed', 'failed', 'cancelled')"""
 
 _PENDING = """
     SELECT (SELECT count(*) FROM executions INDEXED BY executions_claim
@@ -61,26 +62,29 @@ _NEXT_WAKE_UP = """
             AND owner IS NULL AND status IN ('pending', 'running') AND wake_at IS NOT NULL))
     FROM (SELECT DISTINCT workflow, version FROM runner_workflows) AS offered"""
 
-_decode_ids = msgspec.json.Decoder(list[str]).decode
 _decode = msgspec.json.Decoder(list[StoredExecution]).decode
 
 
 def load(connection: Connection, ids: str, *, attempts: bool) -> list[StoredExecution]:
-    """The executions whose ids stand in ``ids``, a JSON array, in that order, with their attempts if asked."""
+    """The executions whose ids stand in ``ids``, a JSON array, in that order, with their attempts if asked.
+
+    Raises `StoreCorrupt` if a row holds something that no version of cloacina has written.
+    """
     if ids == "[]":
         return []
-    with connection.snapshot():
-        length = connection.value(_BYTES, (ids,))
-        if attempts:
-            length += connection.value(_ATTEMPT_BYTES, (ids,))
-        if length > CHUNK_BYTES:
-            return _load_one_by_one(connection, ids, attempts)
-        return _decode(connection.value(_PACKED_WITH_ATTEMPTS if attempts else _PACKED, (ids,)))
+    try:
+        with connection.snapshot():
+            return _load(connection, ids, attempts)
+    except msgspec.ValidationError as error:
+        raise StoreCorrupt(
+            f"database {connection.location}: a row of execution {ids[:300]} was changed by hand ({error}); mend it"
+        ) from error
 
 
-def owned(connection: Connection, runner: str) -> list[StoredExecution]:
-    """Every live execution that ``runner`` owns, with attempts."""
-    return load(connection, connection.value(_OWNED, (runner,)), attempts=True)
+def owned(connection: Connection, runner: str) -> str:
+    """The ids, as a JSON array, of every live execution that ``runner`` owns."""
+    ids: str = connection.value(_OWNED, (runner,))
+    return ids
 
 
 def listed(connection: Connection, filter: ExecutionFilter) -> list[StoredExecution]:
@@ -91,7 +95,7 @@ def listed(connection: Connection, filter: ExecutionFilter) -> list[StoredExecut
 
 def ended(connection: Connection, ids: Sequence[str]) -> list[str]:
     """See `ReadStore.ended`."""
-    return _decode_ids(connection.value(_ENDED, (encode(ids),)))
+    return decode_ids(connection.value(_ENDED, (encode(ids),)))
 
 
 def pending(connection: Connection) -> int:
@@ -131,6 +135,15 @@ def _listed_with(connection: Connection, filter: ExecutionFilter, status: str | 
         values.append(filter.before)
     text = f"SELECT id FROM executions WHERE {' AND '.join(conditions)} ORDER BY id DESC LIMIT ?"
     return [row[0] for row in connection.rows(text, (*values, filter.limit))]
+
+
+def _load(connection: Connection, ids: str, attempts: bool) -> list[StoredExecution]:
+    length = connection.value(_BYTES, (ids,))
+    if attempts:
+        length += connection.value(_ATTEMPT_BYTES, (ids,))
+    if length > CHUNK_BYTES:
+        return _load_one_by_one(connection, ids, attempts)
+    return _decode(connection.value(_PACKED_WITH_ATTEMPTS if attempts else _PACKED, (ids,)))
 
 
 def _load_one_by_one(connection: Connection, ids: str, attempts: bool) -> list[StoredExecution]:

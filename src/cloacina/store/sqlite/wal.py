@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import apsw
 
 from cloacina.errors import ForeignConnection
@@ -56,18 +58,17 @@ class Wal:
         if self._pages - self._copied_at < CHECKPOINT_PAGES:
             return
         self._copied_at = self._pages
-        self._checkpoint(apsw.SQLITE_CHECKPOINT_PASSIVE)
-        if self._pages > LARGE_PAGES:
-            self._checkpoint(apsw.SQLITE_CHECKPOINT_TRUNCATE)
-
-    def _checkpoint(self, mode: int) -> None:
         self._connection.set_busy_timeout(0)
         try:
-            self._connection.wal_checkpoint(mode=mode)
-        except (apsw.BusyError, apsw.LockedError):
-            pass
+            self._checkpoint(apsw.SQLITE_CHECKPOINT_PASSIVE)
+            if self._pages > LARGE_PAGES:
+                self._checkpoint(apsw.SQLITE_CHECKPOINT_TRUNCATE)
         finally:
             self._connection.set_busy_timeout(self._busy_ms)
+
+    def _checkpoint(self, mode: int) -> None:
+        with contextlib.suppress(apsw.BusyError, apsw.LockedError):
+            self._connection.wal_checkpoint(mode=mode)
 
     def _grown(self, connection: apsw.Connection, database: str, pages: int) -> int:
         """Called by SQLite after each commit of this connection, with the length of the log."""

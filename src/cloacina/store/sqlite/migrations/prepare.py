@@ -41,24 +41,33 @@ def prepare(connection: Connection) -> None:
 
 def _recognise(connection: Connection) -> int:
     """The schema version of the database, 0 for an empty one."""
-    path = connection.location.path
-    size = path.stat().st_size if path else 0  # SQLite takes one byte for an empty database
-    application = connection.value("PRAGMA application_id")
-    version: int = connection.value("PRAGMA user_version")
-    if application == APPLICATION_ID:
-        if version > len(MIGRATIONS):
-            raise SchemaTooNew(
-                f"database {connection.location} has schema version {version}, and this version of cloacina "
-                f"knows {len(MIGRATIONS)}; upgrade cloacina, or give another path"
-            )
-        return version
-    tables = connection.value("SELECT count(*) FROM sqlite_schema")
-    if application or version or tables or (size and not connection.value("PRAGMA page_count")):
+    size = _file_size(connection)
+    with connection.snapshot():  # another process may be making the database right now
+        application = connection.value("PRAGMA application_id")
+        version: int = connection.value("PRAGMA user_version")
+        tables = connection.value("SELECT count(*) FROM sqlite_schema")
+        pages = connection.value("PRAGMA page_count")
+    if application == APPLICATION_ID and version > len(MIGRATIONS):
+        raise SchemaTooNew(
+            f"database {connection.location} has schema version {version}, and this version of cloacina "
+            f"knows {len(MIGRATIONS)}; upgrade cloacina, or give another path"
+        )
+    empty = not (application or version or tables) and (pages or not size)
+    if application != APPLICATION_ID and not empty:
         raise StoreCorrupt(
             f"database {connection.location} belongs to another program, and nothing was written to it; "
             "give cloacina a file of its own"
         )
-    return 0
+    return version
+
+
+def _file_size(connection: Connection) -> int:
+    """In bytes. SQLite itself takes a file of one byte for an empty database."""
+    path = connection.location.path
+    try:
+        return path.stat().st_size if path else 0
+    except OSError:
+        return 0
 
 
 def _check(connection: Connection) -> None:
