@@ -11,10 +11,10 @@ import os
 import shutil
 from pathlib import Path
 
-from benchmarks import latency, throughput
-from benchmarks.harness.engine import with_runner
+from benchmarks import latency
+from benchmarks.harness.engine import Execute, with_runner
 from benchmarks.harness.question import Metric, Question, Sample, Setting
-from benchmarks.harness.sizes import HISTORY, INPUT
+from benchmarks.harness.sizes import EXECUTIONS, HISTORY, INPUT, at_once, repeat
 from benchmarks.harness.workflows import one_task
 from cloacina.runner import Runner
 
@@ -29,6 +29,8 @@ QUESTION = Question(
     bodies=False,
 )
 AT_ONCE = 10_000
+REPEATS = 5
+"""How often the throughput is measured on either database: one run is short, and the share of two shorter."""
 
 
 def sample(setting: Setting) -> Sample:
@@ -50,8 +52,12 @@ def sample(setting: Setting) -> Sample:
 def figures(setting: Setting) -> Sample:
     """Throughput and latency on one database."""
     workflow = one_task(setting.bodies)
-    rate = with_runner(setting, workflow, throughput.measure)
+    rate = with_runner(setting, workflow, throughput)
     return {**rate, **with_runner(setting, workflow, latency.measure)}
+
+
+async def throughput(execute: Execute) -> Sample:
+    return {"rate": EXECUTIONS / await repeat(REPEATS, lambda: at_once(EXECUTIONS, execute))}
 
 
 async def fill(database: Path, setting: Setting) -> None:

@@ -23,6 +23,7 @@ class Registry:
         if known is workflow:
             return False
         version = workflow.version
+        _check_handles(workflow)
         if known is not None:
             if known.version == version:
                 return False
@@ -56,3 +57,12 @@ class Registry:
     def versions(self) -> tuple[tuple[str, str], ...]:
         """Every name with its version."""
         return self._versions
+
+
+def _check_handles(workflow: Workflow) -> None:
+    for task in workflow.dag.tasks:
+        if task.handle_parameter is not None:
+            raise RegistrationError(
+                f"workflow {workflow.name!r}, task {task.id!r}: the parameter {task.handle_parameter!r} asks for a "
+                "task handle, and this version of cloacina has none: remove it, or give it a default and another name"
+            )
