@@ -38,12 +38,12 @@ def arguments() -> argparse.Namespace:
     return found
 
 
-def measure(options: argparse.Namespace, name: str, folder: Path) -> Answer:
+def measure(options: argparse.Namespace, name: str, folder: Path, bytecode: Path) -> Answer:
     """All rounds of one question, for every subject that was asked for."""
     asked = question(name)
     kinds = BODIES[options.bodies] if asked.bodies else BODIES["async"]
     measured: list[Subject] = subjects(kinds, peers=not options.no_peers)
-    return ask(name, asked, measured, options.rounds or asked.rounds, folder)
+    return ask(name, asked, measured, options.rounds or asked.rounds, folder, bytecode)
 
 
 def main() -> None:
@@ -53,9 +53,10 @@ def main() -> None:
     machine["at the start"] = weather(folder)
     print("\n".join(f"{fact}: {value}" for fact, value in machine.items()), flush=True)
     answers: list[Answer] = []
-    for name in options.names or NAMES:
-        answers.append(measure(options, name, folder))
-        print(report.as_text(list(report.rows(answers[-1:]))), flush=True)
+    with folders.fresh(folder) as bytecode:
+        for name in options.names or NAMES:
+            answers.append(measure(options, name, folder, Path(bytecode)))
+            print(report.as_text(list(report.rows(answers[-1:]))), flush=True)
     machine["at the end"] = weather(folder)
     print(f"at the end: {machine['at the end']}")
     if options.write:

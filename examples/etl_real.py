@@ -99,7 +99,7 @@ def load(ctx: Context) -> None:
 def report(ctx: Context) -> None:
     """Check the warehouse against what was read."""
     warehouse = sqlite3.connect(Path(ctx[FOLDER]) / "warehouse.db")
-    [(rows, total)] = warehouse.execute("SELECT count(*), sum(CAST(total AS REAL)) FROM sales").fetchall()
+    [(rows, total)] = warehouse.execute("SELECT count(*), total(CAST(total AS REAL)) FROM sales").fetchall()
     warehouse.close()
     ctx["report"] = {"rows": rows, "total": round(total, 2), "rejected": sum(ctx[REJECTED].values())}
 

@@ -39,13 +39,15 @@ class Answer:
         return Figure.of([sample[metric.key] for sample in found]) if found else None
 
 
-def ask(name: str, question: Question, asked: list[Subject], rounds: int, folder: Path) -> Answer:
-    """Ask one question of all subjects."""
+def ask(
+    name: str, question: Question, asked: list[Subject], rounds: int, folder: Path, bytecode: Path
+) -> Answer:
+    """Ask one question of all subjects; ``folder`` and ``bytecode`` as in `Process`."""
     answer = Answer(name, question)
     with contextlib.ExitStack() as open_processes:
         alive: list[Process] = []
         for subject in asked:
-            process = Process(subject, name, folder)
+            process = Process(subject, name, folder, bytecode)
             alive.append(open_processes.enter_context(process))
         for number in range(rounds):
             alive = [process for process in alive if _take(answer, process, number, rounds)]

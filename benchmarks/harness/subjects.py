@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -38,11 +39,18 @@ def subjects(bodies: tuple[Bodies, ...], peers: bool) -> list[Subject]:
 class Process:
     """The process that measures one subject on one question; a context manager."""
 
-    def __init__(self, subject: Subject, question: str, folder: Path) -> None:
+    def __init__(self, subject: Subject, question: str, folder: Path, bytecode: Path) -> None:
+        """``folder`` is where databases are made, ``bytecode`` where compiled modules are kept."""
         command = [sys.executable, "-m", "benchmarks.harness.child", subject.name, question, subject.bodies]
         self.subject = subject
+        environment = {**os.environ, "PYTHONPYCACHEPREFIX": str(bytecode)}
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)
         self._child = subprocess.Popen(
-            [*command, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [*command, str(folder)],
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
         )
 
     def __enter__(self) -> Process:

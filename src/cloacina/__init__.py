@@ -2,10 +2,13 @@
 
 What most programs need is here. The rest is where its name says: every error in `cloacina.errors`, backoffs
 and transient types in `cloacina.model.retry`, rule values in `cloacina.model.rules`.
+
+What runs workflows is loaded when it is first asked for: a module that defines them costs its importer
+neither asyncio nor SQLite.
 """
 
-from cloacina.blocking import BlockingRunner
-from cloacina.engine.executors.callbacks import CallbackInfo
+from typing import TYPE_CHECKING
+
 from cloacina.errors import (
     CloacinaError,
     ContextError,
@@ -39,8 +42,28 @@ from cloacina.model.status import ExecutionStatus, TaskState
 from cloacina.model.task import Task, task
 from cloacina.model.workflow import Workflow
 from cloacina.observe.logs import init_logging
-from cloacina.runner import ExecutionHandle, Runner, run
 from cloacina.settings import Settings
+
+if TYPE_CHECKING:
+    from cloacina.blocking import BlockingRunner
+    from cloacina.engine.executors.callbacks import CallbackInfo
+    from cloacina.runner import ExecutionHandle, Runner, run
+else:
+
+    def __getattr__(name: str) -> object:
+        if name not in __all__:
+            raise AttributeError(f"module 'cloacina' has no attribute {name!r}")
+        from cloacina.blocking import BlockingRunner
+        from cloacina.engine.executors.callbacks import CallbackInfo
+        from cloacina.runner import ExecutionHandle, Runner, run
+
+        found = (BlockingRunner, CallbackInfo, ExecutionHandle, Runner, run)
+        globals().update({one.__name__: one for one in found})
+        return globals()[name]
+
+    def __dir__() -> list[str]:
+        return __all__
+
 
 __all__ = [
     "BlockingRunner",

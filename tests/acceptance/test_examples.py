@@ -19,7 +19,27 @@ NAMES = {
     "etl_real.py",
 }
 
-WITH_FLAGS: list[tuple[str, list[str], int, list[str]]] = []
+PIPELINE, HIGH, LOW = "04_resilient_pipeline.py", "✅ high_quality_processing", "✅ low_quality_processing"
+
+WITH_FLAGS: list[tuple[str, list[str], int, list[str]]] = [
+    (PIPELINE, ["--fetch-failure", "0"], 0, ["Pipeline completed", HIGH, "⏭️ cached_data: skipped"]),
+    (PIPELINE, ["--fetch-failure", "0", "--quality", "60"], 0, ["Pipeline completed", LOW, "'external'"]),
+    (
+        PIPELINE,
+        ["--fetch-failure", "1", "--cache-failure", "0"],
+        0,
+        ["Pipeline completed", "❌ fetch_data: failed (3 attempts)", "✅ cached_data", LOW, "'cache'"],
+    ),
+    (
+        PIPELINE,
+        ["--fetch-failure", "1", "--cache-failure", "1"],
+        0,
+        ["Pipeline failed", "✅ failure_notification", "⏭️ final_report: skipped", "dependency_failed"],
+    ),
+    (PIPELINE, ["--seed", "3", "--fetch-failure", "0.5"], 0, ["Pipeline "]),
+    ("etl_real.py", ["--lines", "4000", "--bad", "0"], 0, ["4000 lines", "'rejected': 0"]),
+    ("etl_real.py", ["--lines", "100", "--bad", "1"], 0, ["100 lines, 0 totals", "'rejected': 100"]),
+]
 """Example, arguments, exit code, and texts that its output has."""
 
 

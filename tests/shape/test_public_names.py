@@ -6,6 +6,8 @@ import ast
 import builtins
 from types import ModuleType
 
+import pytest
+
 import cloacina
 from cloacina import errors
 from shape.source import PACKAGE
@@ -35,12 +37,16 @@ def test_everything_public_is_there_and_documented() -> None:
 
 
 def test_nothing_else_looks_public() -> None:
+    assert dir(cloacina) == cloacina.__all__
+    assert cloacina.Runner
     found = {
         name
         for name, value in vars(cloacina).items()
         if not name.startswith("_") and not isinstance(value, ModuleType)
     }
-    assert found == PUBLIC
+    assert found - {"TYPE_CHECKING"} == PUBLIC
+    with pytest.raises(AttributeError, match="no attribute 'Pipeline'"):
+        cloacina.Pipeline  # type: ignore[attr-defined]  # noqa: B018
 
 
 def test_errors_are_one_tree_and_drawn_in_its_docstring() -> None:
@@ -71,5 +77,11 @@ def test_importing_starts_nothing(script: Script) -> None:
         assert not logging.getLogger().handlers
         assert os.listdir() == ["script.py"], os.listdir()
         assert "sqlite3" not in sys.modules
+        # What only defines workflows pays for no event loop and no database.
+        @cloacina.task(retry=2)
+        def step(ctx: cloacina.Context) -> None: ...
+        assert cloacina.Workflow("w", [step]).version
+        assert not {"asyncio", "apsw"} & set(sys.modules)
+        assert cloacina.Runner and "apsw" in sys.modules and threading.active_count() == 1
     """)
     assert (ended.returncode, ended.stderr) == (0, "")

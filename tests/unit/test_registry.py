@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from cloacina import Context, RegistrationError, Workflow
+from cloacina import Context, Workflow
 from cloacina.engine.registry import Registry
+from cloacina.errors import RegistrationError
 
 
 def body(ctx: Context) -> None: ...

@@ -129,10 +129,15 @@ def _write_job(runner: str, number: int, batch: Batch) -> Callable[[WriteStore],
     written = Written(number)
     parts: list[tuple[int, int]] = [(0, len(batch.items))]
     unknown = False
+    spent = False  # True if the next number belongs to a group that was given up: nothing else may have it
 
     def write(store: WriteStore) -> Written:
-        nonlocal unknown
-        while parts:
+        nonlocal unknown, spent
+        while parts or spent:
+            if spent:
+                store.commit(Group(runner, written.number + 1, ()))
+                written.number, spent = written.number + 1, False
+                continue
             low, high = parts[-1]
             claim = batch.claim if len(parts) == 1 else None
             group = Group(runner, written.number + 1, batch.items[low:high], claim)
@@ -142,11 +147,11 @@ def _write_job(runner: str, number: int, batch: Batch) -> Callable[[WriteStore],
                 unknown = True
                 raise
             except StoreRefused as error:
-                if unknown:
-                    store.commit(Group(runner, written.number + 1, ()))
-                    written.number, unknown = written.number + 1, False
+                spent, unknown = unknown, False
                 parts.pop()
                 _halve(parts, low, high, error, written)
+                if not parts and low < high and batch.claim is not None:
+                    parts.append((high, high))
             else:
                 parts.pop()
                 unknown = False

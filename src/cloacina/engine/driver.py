@@ -1,5 +1,4 @@
-"""The driver of one execution: it turns what happened into one item of a group, and what was committed into
-running bodies.
+"""The driver of one execution: it turns what happened into an item, and what was committed into bodies.
 
 A driver's life is a circle. Things happen to it (`ended`, `due`, `stop`); they are noted and it asks to be
 heard. When the committer gathers, `digest` lets the execution's state decide what follows, the dispatcher

@@ -72,6 +72,9 @@ class TaskResult:
         return self.history[-1].finished if self.history and self.state.terminal else None
 
 
+_ALWAYS_TOLD = (TaskState.COMPLETED, TaskState.FAILED, TaskState.SKIPPED)
+
+
 @dataclass(frozen=True, slots=True)
 class ExecutionResult:
     """A finished (or, from `Runner.get`, a current) execution."""
@@ -98,7 +101,7 @@ class ExecutionResult:
     @property
     def summary(self) -> str:
         """One line: ``etl completed in 0.42s (4 completed, 0 failed, 3 skipped)``."""
-        counts = {state: 0 for state in (TaskState.COMPLETED, TaskState.FAILED, TaskState.SKIPPED)}
+        counts: dict[TaskState, int] = dict.fromkeys(_ALWAYS_TOLD, 0)
         for task in self.tasks.values():
             counts[task.state] = counts.get(task.state, 0) + 1
         took = "" if self.duration is None else f" in {self.duration.total_seconds():.2f}s"

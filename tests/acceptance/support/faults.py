@@ -49,6 +49,7 @@ class Armed:
             return
         if self._fault.kind == "kill-io":
             die()
+        say("faulted", kind, file)
         if self._fault.full:
             raise apsw.FullError("the disk is full, says the test")
         error = apsw.IOError("the disk is broken, says the test")
