@@ -36,7 +36,7 @@ from cloacina import (
 log = logging.getLogger("pipeline")
 
 QUALITY = Key("data_quality_score", int)
-OPTIONS = Key("options", dict)
+OPTIONS = Key("options", dict[str, float])
 
 pipeline = Workflow("error_handling_workflow", description="Fetch, fall back, decide by quality, report")
 
@@ -47,7 +47,7 @@ async def fetch_data(ctx: Context) -> None:
     log.info("asking the external source")
     if chance(ctx, "fetch_failure"):
         raise ConnectionError("external source temporarily unavailable")
-    average = ctx[OPTIONS]["quality"]
+    average = int(ctx[OPTIONS]["quality"])
     ctx["raw_data"] = records("external", [average + 2, average - 8, average + 6])
 
 

@@ -84,13 +84,14 @@ def aggregate(ctx: Context) -> None:
 
 @etl.task(dependencies=[aggregate])
 def load(ctx: Context) -> None:
-    """Write to the warehouse; a repeated attempt replaces what the first one wrote."""
+    """Replace what the warehouse has, in one transaction: a repeated attempt doubles nothing."""
     rows = [(*key.split("|"), amount) for key, amount in ctx[TOTALS].items()]
     with sqlite3.connect(Path(ctx[FOLDER]) / "warehouse.db") as warehouse:
         warehouse.execute(
             "CREATE TABLE IF NOT EXISTS sales (day TEXT, shop TEXT, total TEXT, PRIMARY KEY (day, shop))"
         )
-        warehouse.executemany("INSERT OR REPLACE INTO sales VALUES (?, ?, ?)", rows)
+        warehouse.execute("DELETE FROM sales")
+        warehouse.executemany("INSERT INTO sales VALUES (?, ?, ?)", rows)
     warehouse.close()
     ctx["loaded"] = len(rows)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Sequence
 from functools import partial
+from os import PathLike
 from types import TracebackType
 
 from cloacina.clock import Clock, Randomness
@@ -57,12 +58,12 @@ class BlockingRunner:
 
     Runs workflows on one database. Making it does no I/O; entering it opens the database and starts.
 
-    ``url`` names an SQLite file (``sqlite:///relative.db``, ``sqlite:////absolute.db``, a bare path) or
+    ``url`` names an SQLite file (``sqlite:///relative.db``, ``sqlite:////absolute.db``, a path) or
     ``sqlite://:memory:``. ``workflows`` are registered at the start; others when they are first submitted.
     ``settings`` default to `Settings.from_environment`.
 
-    Raises, on entering, `ValidationError` for a bad URL, `WorkflowError` for a workflow that is not valid, and
-    `StoreError` for a database that cannot be opened.
+    Raises `ValidationError` for arguments of another kind; on entering also for a bad URL, `WorkflowError` for a
+    workflow that is not valid, and `StoreError` for a database that cannot be opened.
 
     Its event loop runs on a thread of its own, so it may be used from any thread and inside a running loop, but
     not by ``async def`` bodies: every call on its own loop raises `WrongThread`. After a fork, make a new one.
@@ -71,7 +72,7 @@ class BlockingRunner:
 
     def __init__(
         self,
-        url: str = DEFAULT_URL,
+        url: str | PathLike[str] = DEFAULT_URL,
         *,
         workflows: Iterable[Workflow] = (),
         settings: Settings | None = None,
@@ -199,7 +200,7 @@ class BlockingRunner:
     def list(
         self,
         *,
-        workflow: str | None = None,
+        workflow: Workflow | str | None = None,
         status: ExecutionStatus | str | Sequence[ExecutionStatus | str] = (),
         tag: str | None = None,
         before: str | None = None,

@@ -5,20 +5,20 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Iterable, Sequence
+from os import PathLike
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from cloacina.clock import Clock, Randomness
 from cloacina.engine.engine import Engine
 from cloacina.engine.executors.local import ExecutorMetrics
 from cloacina.engine.explain import Explanation, explain
-from cloacina.engine.requests import Requests, SubmitOptions
+from cloacina.engine.requests import Requests, SubmitOptions, check_seconds, checked_filter
 from cloacina.errors import ExecutionFailed, RunnerClosed, ValidationError, WrongThread
 from cloacina.model.result import ExecutionInfo, ExecutionResult
 from cloacina.model.status import ExecutionStatus
 from cloacina.model.workflow import Workflow
 from cloacina.settings import Settings
-from cloacina.store.rows import ExecutionFilter
 
 if TYPE_CHECKING:
     from cloacina.blocking import BlockingRunner
@@ -61,25 +61,29 @@ class ExecutionHandle:
 class Runner:
     """Runs workflows on one database. Making it does no I/O; entering it opens the database and starts.
 
-    ``url`` names an SQLite file (``sqlite:///relative.db``, ``sqlite:////absolute.db``, a bare path) or
+    ``url`` names an SQLite file (``sqlite:///relative.db``, ``sqlite:////absolute.db``, a path) or
     ``sqlite://:memory:``. ``workflows`` are registered at the start; others when they are first submitted.
     ``settings`` default to `Settings.from_environment`.
 
-    Raises, on entering, `ValidationError` for a bad URL, `WorkflowError` for a workflow that is not valid, and
-    `StoreError` for a database that cannot be opened.
+    Raises `ValidationError` for arguments of another kind; on entering also for a bad URL, `WorkflowError` for a
+    workflow that is not valid, and `StoreError` for a database that cannot be opened.
     """
 
     def __init__(
         self,
-        url: str = DEFAULT_URL,
+        url: str | PathLike[str] = DEFAULT_URL,
         *,
         workflows: Iterable[Workflow] = (),
         settings: Settings | None = None,
         clock: Clock | None = None,
         randomness: Randomness | None = None,
     ) -> None:
-        self._workflows = tuple(workflows)
-        self._engine = Engine(url, settings or Settings.from_environment(), clock, randomness)
+        self._workflows = _listed(workflows)
+        if settings is None:
+            settings = Settings.from_environment()
+        elif not isinstance(settings, Settings):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ValidationError(f"settings={settings!r:.80} are none: write settings=Settings(...)")
+        self._engine = Engine(url, settings, clock, randomness)
         self._requests = Requests(self._engine)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = 0
@@ -112,6 +116,7 @@ class Runner:
         ``grace`` defaults to ``Settings.shutdown_grace``. A second call meanwhile cuts the bodies at once.
         What was given back goes on with the next runner on this database.
         """
+        check_seconds("grace", grace)
         if self._loop is None:
             return
         self._check_loop()
@@ -212,7 +217,7 @@ class Runner:
     async def list(
         self,
         *,
-        workflow: str | None = None,
+        workflow: Workflow | str | None = None,
         status: ExecutionStatus | str | Sequence[ExecutionStatus | str] = (),
         tag: str | None = None,
         before: str | None = None,
@@ -220,15 +225,7 @@ class Runner:
     ) -> list[ExecutionInfo]:
         """Executions, newest first, that match all filters; for the next page give ``before`` the last id."""
         self._check_loop()
-        if not 1 <= limit <= 10_000:
-            raise ValidationError(f"limit={limit!r} must be between 1 and 10000")
-        wanted = (status,) if isinstance(status, str) else tuple(status)
-        try:
-            states = tuple(ExecutionStatus(one) for one in wanted)
-        except ValueError as error:
-            known = ", ".join(ExecutionStatus)
-            raise ValidationError(f"{error}: a status is one of {known}") from None
-        return await self._requests.list(ExecutionFilter(workflow, states, tag, before, limit))
+        return await self._requests.list(checked_filter(workflow, status, tag, before, limit))
 
     async def explain(self, id: str) -> Explanation:
         """Why the execution ``id`` is where it is: one current reason per task that has not ended."""
@@ -272,13 +269,29 @@ class Runner:
         return f"Runner({self._engine.url!r})"
 
 
+def _listed(workflows: object) -> tuple[Workflow, ...]:
+    if isinstance(workflows, str | Workflow) or not isinstance(workflows, Iterable):
+        raise ValidationError(f"workflows={workflows!r:.80} is no list: write workflows=[...]")
+    listed = tuple(cast("Iterable[object]", workflows))
+    for one in listed:
+        if not isinstance(one, Workflow):
+            raise ValidationError(f"{one!r:.80} in workflows= is no Workflow")
+    return cast("tuple[Workflow, ...]", listed)
+
+
 def run(
-    workflow: Workflow, input: Any = None, *, url: str = DEFAULT_URL, raise_on_failure: bool = False
+    workflow: Workflow,
+    input: Any = None,
+    *,
+    url: str | PathLike[str] = DEFAULT_URL,
+    raise_on_failure: bool = False,
 ) -> ExecutionResult:
     """Run one execution of ``workflow`` to its end on the file ``./cloacina.db``, and return its result.
 
     For scripts: it opens the database, waits, and closes it. Raises as `Runner.execute` does, and `WrongThread`
-    inside a running event loop, where `Runner` is what to use.
+    inside a running event loop, where `Runner` is what to use. After Ctrl-C, bodies that run get
+    ``Settings.shutdown_grace`` seconds to end; a second Ctrl-C does not wait. The next run on this file goes on
+    with what was not finished, beside its own execution.
     """
     try:
         asyncio.get_running_loop()

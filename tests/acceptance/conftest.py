@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import random
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,3 +29,11 @@ def theatre(nursery: Nursery, tmp_path: Path) -> Theatre:
 def stage(theatre: Theatre) -> Iterator[Stage]:
     with theatre.stage("stage") as stage:
         yield stage
+
+
+@pytest.fixture
+def rng() -> random.Random:
+    """Seeded by ``CLOACINA_TEST_SEED``, else anew; pytest shows the line if the test fails."""
+    seed = int(os.environ.get("CLOACINA_TEST_SEED") or random.SystemRandom().randrange(1_000_000))
+    print(f"CLOACINA_TEST_SEED={seed}")
+    return random.Random(seed)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import signal
 
@@ -11,14 +10,6 @@ import pytest
 from acceptance.support.child import Child
 from acceptance.support.shapes import MIXED
 from acceptance.support.stage import Stage, Theatre
-
-
-@pytest.fixture
-def rng() -> random.Random:
-    """Seeded by ``CLOACINA_TEST_SEED``, else anew; pytest shows the line if the test fails."""
-    seed = int(os.environ.get("CLOACINA_TEST_SEED") or random.SystemRandom().randrange(1_000_000))
-    print(f"CLOACINA_TEST_SEED={seed}")
-    return random.Random(seed)
 
 
 @pytest.mark.parametrize("kills", [30, pytest.param(700, marks=pytest.mark.campaign)])

@@ -97,6 +97,26 @@ def test_a_runner_frozen_at_any_commit_goes_on(theatre: Theatre, moment: str, ti
     assert theatre.every(play) >= 7
 
 
+def test_a_group_that_was_frozen_on_its_way_is_refused(theatre: Theatre) -> None:
+    """The runner is frozen as it begins to write, for so long that another one does all its work."""
+    lease = 0.15
+
+    def play(number: int) -> bool:
+        with theatre.stage(str(number)) as stage:
+            fault = Fault("freeze-before-begin", number, once_up=True)
+            child = stage.start(stage.asks("diamond", "fallback"), fault=fault, lease=lease)
+            if not child.says("freezing"):
+                return False
+            stage.frozen.add(child.pid)
+            stage.finish(lease=lease)
+            stage.thaw(child)
+            assert child.wait() == 0, child.tail()
+            stage.finally_()
+            return True
+
+    assert theatre.every(play) >= 7
+
+
 def test_a_blocked_loop_gives_up_its_work_and_lives_on_when_it_is_free(stage: Stage) -> None:
     stage.close_gate()
     later = stage.asks("diamond")

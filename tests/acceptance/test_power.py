@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import random
-from collections import Counter
-from collections.abc import Iterator
-from pathlib import Path
+import shutil
+import signal
 
-import apsw
-import msgspec
 import pytest
 
+from acceptance.support import power
 from acceptance.support.order import Fault
 from acceptance.support.shapes import MIXED
 from acceptance.support.stage import Stage, Theatre
@@ -56,3 +53,52 @@ def test_nothing_acknowledged_is_lost_when_the_disk_fails_for_good(theatre: Thea
             return True
 
     assert theatre.every(play) >= 50 // step
+
+
+@pytest.mark.parametrize("at", [1, 20, 40])
+def test_a_runner_can_be_stopped_while_the_disk_fails(stage: Stage, at: int) -> None:
+    fault = Fault("fail-io", at, FOR_EVER, once_up=True)
+    child = stage.start(stage.asks("diamond", "fallback"), fault=fault, shutdown_grace=0.2, stay=True)
+    child.line("logged cloacina.store")
+    child.signal(signal.SIGTERM)
+    assert child.wait() == 0, child.tail()
+    stage.lost_power.add(child.pid)
+    stage.midway()
+    stage.finish()
+    stage.finally_()
+
+
+@pytest.mark.parametrize(
+    ("moments", "played_on"), [(150, 10), pytest.param(10_000, 200, marks=pytest.mark.campaign)]
+)
+def test_nothing_acknowledged_is_lost_in_a_power_cut(
+    theatre: Theatre, rng: random.Random, moments: int, played_on: int
+) -> None:
+    """Two programs, one after the other, are recorded; then the power goes at many moments of their work."""
+    with theatre.stage("recorded") as recorded:
+        start = recorded.database.read_bytes()
+        happened = record(recorded)
+    pids = {child.pid for child in recorded.children}
+    chosen = set(rng.sample(range(moments), played_on))
+    for number, image in enumerate(power.cuts(happened, recorded.database.name, start, rng, moments)):
+        image.write(theatre.folder / str(number))
+        with theatre.stage(str(number)) as stage:
+            stage.lost_power = pids
+            stage.midway()
+            if number in chosen:
+                stage.finish()
+                stage.finally_()
+        shutil.rmtree(stage.folder)
+
+
+def record(stage: Stage) -> list[power.Operation]:
+    """Everything that two programs do, of which the first leaves work to the second."""
+    trace = stage.folder / "trace"
+    child = stage.start(stage.asks(*MIXED * 25), trace=trace, stay=True)
+    child.line("staying")
+    child.signal(signal.SIGTERM)
+    assert child.wait() == 0, child.tail()
+    child = stage.start(stage.asks(*MIXED * 15), trace=trace, at_once=True)
+    assert child.wait() == 0, child.tail()
+    stage.finally_()
+    return power.read(trace)

@@ -10,11 +10,11 @@ from acceptance.support.stage import Stage
 
 def test_one_takes_over_what_the_other_owned_when_it_was_killed(stage: Stage) -> None:
     stage.close_gate()
-    second = stage.start(stay=True)
-    second.line("staying")
     first = stage.start(stage.asks("gated", "gated", "gated"), stay=True)
     for _ in range(3):
         first.line("waiting")
+    second = stage.start(stay=True)
+    second.line("staying")
     first.kill()
     for _ in range(3):
         second.line("over")

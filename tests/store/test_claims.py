@@ -58,12 +58,11 @@ def test_a_claim_of_nothing_takes_nothing(stores: Stores, request_: ClaimRequest
 def test_a_sleeping_execution_is_taken_when_it_is_due(stores: Stores) -> None:
     sleep(stores, "late", 300)
     sleep(stores, "soon", 200)
-    stores.writer.register_versions(ME, [("wf", "v1", "{}")], 1)
-    assert stores.reader.next_wake_up() == 200
+    assert stores.reader.next_wake_up([("wf", "v1")]) == 200
     assert taken_by(stores, claim(5, now=199)) == []
     (taken,) = stores.commit(claim=claim(5, now=200))
     assert (taken.id, taken.wake_at) == ("soon", None)
-    assert stores.reader.next_wake_up() == 300
+    assert stores.reader.next_wake_up([("wf", "v1")]) == 300
 
 
 def test_sleepers_that_are_due_and_others_share_one_order(stores: Stores) -> None:
@@ -72,9 +71,12 @@ def test_sleepers_that_are_due_and_others_share_one_order(stores: Stores) -> Non
     assert taken_by(stores, claim(3)) == ["e4", "e1", "e2"]
 
 
-def test_nobody_wakes_for_a_version_that_no_runner_offers(stores: Stores) -> None:
+@pytest.mark.parametrize("versions", [[], [("wf", "v2")], [("other", "v1")]])
+def test_nobody_wakes_for_a_version_that_it_does_not_have(
+    stores: Stores, versions: list[tuple[str, str]]
+) -> None:
     sleep(stores, "e1", 200)
-    assert stores.reader.next_wake_up() is None
+    assert stores.reader.next_wake_up(versions) is None
 
 
 def test_an_item_and_a_claim_are_one_group(stores: Stores) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from cloacina.clock import Clock, Timer
 from cloacina.engine.registry import Registry
 from cloacina.engine.store_thread import StoreThread
+from cloacina.settings import Settings
 from cloacina.store.port import ReadStore
 from cloacina.store.rows import ClaimRequest
 
@@ -19,13 +20,14 @@ class Claims:
         registry: Registry,
         reader: StoreThread[ReadStore],
         clock: Clock,
-        window: int,
+        settings: Settings,
         poke: Callable[[], None],
     ) -> None:
         self._registry = registry
         self._reader = reader
         self._clock = clock
-        self._window = window
+        self._window = settings.window
+        self._pause = settings.poll_interval
         self._poke = poke
         self._alarm: tuple[int, Timer] | None = None
         self._closed = False
@@ -42,9 +44,12 @@ class Claims:
 
         def learn(wake_at: int | None, error: BaseException | None) -> None:
             if wake_at is not None:
-                self.wake_up_at(wake_at)
+                # Overdue is what this claim does not get: another runner's, or beyond the room. No spinning.
+                now = self._clock.now()
+                self.wake_up_at(wake_at if wake_at > now else now + round(self._pause * 1e6))
 
-        self._reader.call(lambda store: store.next_wake_up(), learn)
+        versions = self._registry.versions()
+        self._reader.call(lambda store: store.next_wake_up(versions), learn)
 
     def wake_up_at(self, moment: int) -> None:
         """An unowned execution is due at ``moment``, in microseconds."""

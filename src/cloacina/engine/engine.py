@@ -12,6 +12,7 @@ import asyncio
 import os
 import socket
 from collections.abc import Callable, Sequence
+from os import PathLike
 
 from cloacina.clock import Clock, Randomness, SystemClock, system_randomness
 from cloacina.engine.executors.callbacks import Callbacks
@@ -43,7 +44,11 @@ class Engine:
     intake: Intake
 
     def __init__(
-        self, url: str, settings: Settings, clock: Clock | None = None, randomness: Randomness | None = None
+        self,
+        url: str | PathLike[str],
+        settings: Settings,
+        clock: Clock | None = None,
+        randomness: Randomness | None = None,
     ) -> None:
         self.url = url
         self.settings = settings
@@ -93,7 +98,9 @@ class Engine:
         await self._callbacks.finish()
         await self._storage.close()
         self.hub.fail(
-            RunnerClosed("the runner was shut down before the execution ended; it goes on with the next")
+            RunnerClosed(
+                "the runner was shut down before the execution ended; the next runner goes on with it"
+            )
         )
 
     def check(self) -> None:

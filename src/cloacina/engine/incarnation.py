@@ -27,7 +27,7 @@ from cloacina.engine.records import result_of
 from cloacina.engine.refusals import Refusals
 from cloacina.engine.registry import Registry
 from cloacina.engine.store_thread import StoreThread
-from cloacina.errors import StoreRefused
+from cloacina.errors import ContextError, StoreRefused
 from cloacina.model.context import Context
 from cloacina.model.ids import new_id
 from cloacina.model.result import ErrorInfo
@@ -78,7 +78,7 @@ class Incarnation:
         self.executor.freed = self.committer.poke
         self.drivers: dict[str, Driver] = {}
         self.claims = Claims(
-            means.registry, means.reader, means.clock, means.settings.window, self.committer.poke
+            means.registry, means.reader, means.clock, means.settings, self.committer.poke
         )
         self.stopping = False
         self._lost = lost
@@ -218,7 +218,10 @@ class Incarnation:
         info = CallbackInfo(
             driver.id, driver.workflow.name, state, task.id, driver.state.attempts[index], error
         )
-        view = driver.state.seen(index)
+        try:
+            view = driver.state.seen(index)
+        except ContextError:
+            view = driver.state.input
         self.means.callbacks.call(callback, Context.over(view, self.limits, read_only=True), info)
 
     def gone(self, driver: Driver) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import builtins
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import cast
@@ -59,12 +59,41 @@ class SubmitOptions:
             raise ValidationError(
                 f"priority {priority!r:.80} must be a whole number between -1000000 and 1000000"
             )
-        if isinstance(tags, str):
-            raise ValidationError(f"tags must be a list of names, not the text {tags!r:.80}")
+        if isinstance(tags, str) or not isinstance(tags, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ValidationError(f"tags must be a list of names, not {tags!r:.80}")
         return cls(key, priority, tuple(check_name("tag", tag) for tag in tags))
 
 
 _PLAIN = SubmitOptions()
+
+
+def checked_filter(
+    workflow: object, status: object, tag: object, before: object, limit: object
+) -> ExecutionFilter:
+    """Which executions to list, if it can be told from this. Raises `ValidationError`."""
+    name = workflow.name if isinstance(workflow, Workflow) else workflow
+    for what, value in (("workflow", name), ("tag", tag), ("before", before)):
+        if value is not None and not isinstance(value, str):
+            raise ValidationError(f"{what}={value!r:.80} must be a string")
+    if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= MOST_AT_ONCE:
+        raise ValidationError(f"limit={limit!r:.80} must be a whole number between 1 and {MOST_AT_ONCE}")
+    listed = not isinstance(status, str) and isinstance(status, Iterable)
+    try:
+        states = tuple(map(ExecutionStatus, cast("Iterable[str]", status if listed else [status])))
+    except ValueError as error:
+        known = ", ".join(ExecutionStatus)
+        raise ValidationError(f"{error}: a status is one of {known}") from None
+    return ExecutionFilter(
+        cast("str | None", name), states, cast("str | None", tag), cast("str | None", before), limit
+    )
+
+
+def check_seconds(name: str, value: object) -> None:
+    """Raise `ValidationError` unless ``value`` is a number of seconds, or None."""
+    if value is not None and (
+        isinstance(value, bool) or not isinstance(value, (int, float)) or value != value
+    ):
+        raise ValidationError(f"{name}={value!r:.80} must be a number of seconds")
 
 
 class Requests:
@@ -82,6 +111,7 @@ class Requests:
         self, workflow: Workflow | str, input: object, options: SubmitOptions, timeout: float | None
     ) -> ExecutionResult:
         """Store a new execution and wait for its end."""
+        check_seconds("timeout", timeout)
         row, known, data = await self._prepare(workflow, input, options)
         hub, life = self._engine.hub, self._engine.life
         future = hub.wait(row.id)
@@ -101,6 +131,10 @@ class Requests:
         self, workflow: Workflow | str, inputs: Sequence[object], options: SubmitOptions
     ) -> builtins.list[str]:
         """Store one execution per input, all or none; ids in the order of the inputs."""
+        if isinstance(inputs, str | Mapping) or not isinstance(inputs, Sequence):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ValidationError(
+                f"the inputs of submit_many must be a list with one input per execution, not {type(inputs).__name__}"
+            )
         if len(inputs) > MOST_AT_ONCE:
             raise ValidationError(
                 f"submit_many takes {MOST_AT_ONCE} inputs at most, not {len(inputs)}: split them"
@@ -119,6 +153,7 @@ class Requests:
 
     async def result(self, execution: str, timeout: float | None) -> ExecutionResult:
         """Wait for an execution to end, whoever runs it."""
+        check_seconds("timeout", timeout)
         self._engine.check()
         hub = self._engine.hub
         future = hub.wait(execution)

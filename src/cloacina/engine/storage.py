@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from os import PathLike
 from pathlib import Path
 
 from cloacina.clock import Randomness
@@ -18,7 +19,7 @@ class Storage:
     writer: StoreThread[WriteStore]
     reader: StoreThread[ReadStore]
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str | PathLike[str]) -> None:
         self._database = Database(parse_location(url))
 
     @property

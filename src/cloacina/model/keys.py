@@ -34,7 +34,8 @@ class Key(Generic[T]):
     """The name and the type of a context value. Equal if name, type and merge function are.
 
     ``type`` is whatever msgspec can decode: built-in types, dataclasses, Structs, enums, unions, and pydantic
-    models. ``merge(current, new)`` joins what two branches wrote without seeing each other's value.
+    models. A type checker needs help with a union: ``LIMIT: Key[int | None] = Key("limit", int | None)``.
+    ``merge(current, new)`` joins what two branches wrote without seeing each other's value.
 
     Reading through a key decodes the value; what comes back is the value in the context itself, so that
     changes in place are kept, only if the type is made of JSON types alone. Anything else is a copy, to be

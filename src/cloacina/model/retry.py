@@ -91,7 +91,7 @@ class RetryPolicy:
             number, the delay is ``max_delay``.
         jitter: the share by which a delay may be drawn shorter or longer, 0 to 1; True means 0.25, False 0.
         retry_on: ``"all"`` errors, ``"never"``, ``"transient"`` ones only (see `TRANSIENT`), an exception
-            type or several, or a function from the error to True. Where the function raises, there is no
+            type or a tuple of them, or a function from the error to True. Where the function raises, there is no
             retry. `PermanentError` is never retried.
 
     The delay is drawn first and then cut to ``max_delay``. Raises `WorkflowError` for a bad value.
@@ -262,4 +262,4 @@ _FLAT = {
 _BACKOFFS: dict[str, Backoff] = {"fixed": Fixed(), "linear": Linear(), "exponential": Exponential()}
 _BACKOFF_CHOICE = "'fixed', 'linear', 'exponential'"
 _RETRY_WORDS: tuple[RetryWord, ...] = ("all", "never", "transient")
-_RETRY_CHOICE = "'all', 'never', 'transient', exception types"
+_RETRY_CHOICE = "'all', 'never', 'transient', an exception type, a tuple of them"

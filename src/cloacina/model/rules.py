@@ -165,7 +165,8 @@ def _read(obj: object, path: str, depth: int) -> Condition:
     read = _READERS.get(kind) if isinstance(kind, str) else None
     if read is None:
         found = "has no type" if kind is None else f"has the unknown type {shown(kind)}"
-        raise _mistake(path, f"{found}: use one of {', '.join(_READERS)}.{did_you_mean(kind, _READERS)}")
+        hint = "" if kind is None else did_you_mean(kind, _READERS)
+        raise _mistake(path, f"{found}: use one of {', '.join(_READERS)}.{hint}")
     return read(fields, path, depth)
 
 

@@ -61,8 +61,8 @@ class Task:
 
     Args:
         fn: the body: ``async def`` or ``def``, a bound method, a `functools.partial`, or a callable object.
-            Its first positional parameter takes the context. It returns None or that context. A parameter
-            that is annotated as `TaskHandle`, else one that is called ``handle``, takes the handle.
+            Its first positional parameter takes the context. It returns None or that context. The parameter
+            name ``handle`` is kept for a later version.
         id: the name; by default that of the function.
         dependencies: the tasks that must end first: ids or tasks. An id may be declared later.
         retry: a policy, a number of attempts, or False for one attempt; by default what the workflow says.

@@ -266,7 +266,10 @@ class _Conversion:
 
     def _refuse_size(self, parent: _Node | None, step: str | int, node: _Node | None = None) -> NoReturn:
         limit = self.limits.value_bytes
-        problem = f"its text as JSON is over {limit:,} bytes; store a file name or a row id instead"
+        problem = (
+            f"its text as JSON is over {limit:,} bytes; store a file name or a row id instead, or raise the "
+            "limit in the settings"
+        )
         self._refuse(problem, parent, step, node)
 
     def _refuse(
@@ -300,7 +303,7 @@ def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
 def _bad_text(value: str) -> str | None:
     """What is wrong with a text, or None."""
     if "\0" in value:
-        return f"a NUL character at position {value.index(chr(0))}, which PostgreSQL cannot store"
+        return f"a NUL character at position {value.index(chr(0))}, which not every database can store"
     try:
         value.encode()
     except UnicodeEncodeError as error:

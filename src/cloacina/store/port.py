@@ -99,10 +99,10 @@ class ReadStore(Protocol):
         """How many live executions have no owner."""
         ...
 
-    def next_wake_up(self) -> int | None:
+    def next_wake_up(self, versions: Sequence[tuple[str, str]]) -> int | None:
         """When the first unowned execution that waits is due, in microseconds; None if none waits.
 
-        Only of versions that a runner offers. The time may have passed.
+        Only executions of these ``(workflow, version)`` pairs count. The moment may have passed.
         """
         ...
 

@@ -84,6 +84,9 @@ def _lost(found: Contents, told: Ledgers) -> Iterator[str]:
     for number, ids in told.acked.items():
         for id in ids - found.executions.keys():
             yield f"execution {id} of ask {number} was acknowledged and is not there"
+    for id in told.over:
+        if id not in found.executions or not found.executions[id].over:
+            yield f"execution {id} was told to be over and is not: {found.executions.get(id)}"
 
 
 def _phantoms(found: Contents, told: Ledgers) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Faults: what befalls a program at its n-th commit, or at its n-th write or sync of a file.
+"""Faults: what befalls a program at its n-th transaction, or at its n-th write or sync of a file.
 
 They are put in from outside, through the driver's own hooks: a trace of the statements, and a file system
 layer that stands between SQLite and the files. Nothing of the engine is changed.
@@ -15,7 +15,7 @@ from typing import Any
 import apsw
 import msgspec
 
-from acceptance.support.ledger import say
+from acceptance.support.ledger import ledger, say
 from acceptance.support.order import Fault
 
 Step = Callable[[str, str, int, bytes], None]
@@ -61,12 +61,13 @@ class Armed:
         return self._live and 0 <= self._count - self._fault.at < self._fault.times
 
     def _watch(self, connection: apsw.Connection) -> None:
-        before = self._fault.kind.endswith("-before-commit")
-        mask = apsw.SQLITE_TRACE_STMT if before else apsw.SQLITE_TRACE_PROFILE
+        after = self._fault.kind.endswith("-after-commit")
+        mask = apsw.SQLITE_TRACE_PROFILE if after else apsw.SQLITE_TRACE_STMT
         connection.trace_v2(mask, self._traced)
 
     def _traced(self, event: dict[str, Any]) -> None:
-        if event["sql"] == "COMMIT" and self._due():
+        statement = "BEGIN IMMEDIATE" if self._fault.kind.endswith("-begin") else "COMMIT"
+        if event["sql"] == statement and self._due():
             if self._fault.kind.startswith("kill"):
                 die()
             say("freezing")
@@ -74,18 +75,16 @@ class Armed:
 
 
 class Recorder:
-    """Writes down everything that goes to the disk, and marks of what was acknowledged in between."""
+    """Writes down everything that goes to the disk, and what the ledger says in between."""
 
     def __init__(self, path: Path) -> None:
         self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         put_in_disk(self.step)
+        ledger().echo = lambda line: self.step("said", "", 0, line)
 
     def step(self, kind: str, file: str, offset: int, data: bytes) -> None:
         text = msgspec.msgpack.encode((kind, file, offset, data))
         os.write(self._fd, len(text).to_bytes(4, "big") + text)
-
-    def mark(self, kind: str, execution: str) -> None:
-        self.step(kind, execution, 0, b"")
 
 
 def die() -> None:

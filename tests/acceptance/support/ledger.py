@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -34,10 +34,15 @@ class Ledger:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.echo: Callable[[bytes], None] | None = None
+        """Told each line after it was written."""
         self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
 
     def write(self, kind: str, *words: object) -> None:
-        os.write(self._fd, (" ".join(map(str, (kind, *words))) + "\n").encode())
+        line = (" ".join(map(str, (kind, *words))) + "\n").encode()
+        os.write(self._fd, line)
+        if self.echo is not None:
+            self.echo(line)
 
     def first_time(self, name: str) -> bool:
         """True for whoever asks first for this name, in any process and after any crash."""

@@ -16,10 +16,10 @@ class Ask(NamedTuple):
 
 
 class Fault(msgspec.Struct, frozen=True):
-    """What happens to the process at its ``at``-th commit, or its ``at``-th write or sync of a file."""
+    """What happens to the process at its ``at``-th transaction, or its ``at``-th write or sync of a file."""
 
     kind: str
-    """kill- or freeze-before-commit, kill- or freeze-after-commit, kill-io, fail-io."""
+    """kill- or freeze-, and then before-begin, before-commit, after-commit; kill-io; fail-io."""
     at: int
     times: int = 1
     """At how many in a row."""

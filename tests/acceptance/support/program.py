@@ -43,46 +43,51 @@ class _Program:
     def __init__(self, order: Order) -> None:
         self._order = order
         self._later_asks = iter(order.later)
+        self._tasks: set[asyncio.Task[None]] = set()
         self._fault = None if order.fault is None else Armed(order.fault)
-        self._recorder = None if order.trace is None else Recorder(Path(order.trace))
+        if order.trace is not None:
+            Recorder(Path(order.trace))
 
     async def main(self) -> None:
         order = self._order
         workflows = [shape.workflow for shape in SHAPES.values()]
         async with Runner(order.database, workflows=workflows, settings=Settings(**order.settings)) as runner:
-            told = self._listen(runner)
             if self._fault is not None:
                 self._fault.arm()
             say("up", runner.id)
-            if order.at_once:
-                await asyncio.gather(*(self._submit(runner, ask) for ask in order.asks))
-            else:
-                for ask in order.asks:
-                    await self._submit(runner, ask)
-            if order.flood:
-                await self._flood(runner, order.flood)
-            if order.stay:
-                say("staying")
-                await told.wait()
-            else:
-                await self._finish(runner)
+            work = asyncio.create_task(self._work(runner))
+            self._listen(runner, work)
+            await asyncio.wait({work})
+            if not work.cancelled():
+                work.result()
             say("ending", runner.id)
         say("done")
 
-    def _listen(self, runner: Runner) -> asyncio.Event:
+    async def _work(self, runner: Runner) -> None:
+        order = self._order
+        if order.at_once:
+            await asyncio.gather(*(self._submit(runner, ask) for ask in order.asks))
+        else:
+            for ask in order.asks:
+                await self._submit(runner, ask)
+        if order.flood:
+            await self._flood(runner, order.flood)
+        if order.stay:
+            say("staying")
+            await asyncio.Event().wait()
+        await self._finish(runner)
+
+    def _listen(self, runner: Runner, work: asyncio.Task[None]) -> None:
         """Stop at SIGTERM, at once at a second one; submit the next of the later asks at SIGUSR1."""
         loop = asyncio.get_running_loop()
-        told = asyncio.Event()
-        tasks: set[asyncio.Task[None]] = set()
 
         def stop() -> None:
-            if told.is_set():
-                tasks.add(loop.create_task(runner.shutdown()))
-            told.set()
+            if work.done():
+                self._tasks.add(loop.create_task(runner.shutdown()))
+            work.cancel()
 
         loop.add_signal_handler(signal.SIGTERM, stop)
-        loop.add_signal_handler(signal.SIGUSR1, lambda: tasks.add(loop.create_task(self._later(runner))))
-        return told
+        loop.add_signal_handler(signal.SIGUSR1, lambda: self._tasks.add(loop.create_task(self._later(runner))))
 
     async def _later(self, runner: Runner) -> None:
         await runner.result(await self._submit(runner, next(self._later_asks)))
@@ -93,8 +98,6 @@ class _Program:
         book.write("ask", ask.number, ask.shape, ask.key or "-")
         handle = await runner.submit(SHAPES[ask.shape].workflow, {"n": ask.number}, key=ask.key)
         book.write("ack", ask.number, handle.id)
-        if self._recorder is not None:
-            self._recorder.mark("ack", handle.id)
         say("acked", ask.number)
         return handle.id
 
@@ -113,10 +116,5 @@ class _Program:
     async def _finish(self, runner: Runner) -> None:
         live = [status for status in ExecutionStatus if not status.terminal]
         while found := await runner.list(status=live, limit=10_000):
-            await asyncio.gather(*(self._end(runner, one.id) for one in found))
-
-    async def _end(self, runner: Runner, execution: str) -> None:
-        await runner.result(execution)
-        if self._recorder is not None:
-            self._recorder.mark("over", execution)
+            await asyncio.gather(*(runner.result(one.id) for one in found))
 

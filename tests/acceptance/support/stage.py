@@ -34,6 +34,7 @@ class Stage:
         self.gate: Gate | None = None
         self.children: list[Child] = []
         self.frozen: set[int] = set()
+        self.lost_power: set[int] = set()
         self._numbers = 0
         folder.mkdir(exist_ok=True)
         if not self.database.exists():
@@ -114,7 +115,8 @@ class Stage:
     @property
     def causes(self) -> Causes:
         """Why bodies may have been repeated here."""
-        return Causes({child.pid for child in self.children if child.code}, self.frozen)
+        killed = {child.pid for child in self.children if child.code}
+        return Causes(killed | self.lost_power, self.frozen)
 
     def copy(self, folder: Path) -> Stage:
         """The same files elsewhere, as they are now; nobody may be working on them."""
@@ -145,12 +147,12 @@ class Theatre:
 
     def __init__(self, nursery: Nursery, folder: Path) -> None:
         self._nursery = nursery
-        self._folder = folder
+        self.folder = folder
 
     @contextmanager
     def stage(self, name: str, like: Stage | None = None) -> Iterator[Stage]:
         """A stage of its own, or a copy of another one; closed at the end."""
-        folder = self._folder / name
+        folder = self.folder / name
         stage = Stage(self._nursery, folder) if like is None else like.copy(folder)
         try:
             yield stage

@@ -97,7 +97,7 @@ OPERATIONS: dict[str, Callable[[Stores], object]] = {
         ExecutionFilter(status=(ExecutionStatus.PENDING, ExecutionStatus.RUNNING), limit=20)
     ),
     "one": lambda stores: stores.reader.execution("p10"),
-    "next wake-up": lambda stores: stores.reader.next_wake_up(),
+    "next wake-up": lambda stores: stores.reader.next_wake_up([("wf", "v1")]),
     "orphans": lambda stores: stores.writer.free_orphans(5),
     "recover": lambda stores: stores.writer.recover(ME, Reason.SHUTDOWN, 5),
 }

@@ -90,7 +90,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"retry_on": (OSError, 3)}, "3 is no type of exception"),
     ({"retry_on": int}, "no type of exception"),
     ({"retry_on": KeyboardInterrupt}, "subclasses of Exception"),
-    ({"retry_on": [OSError]}, "exception types or a function"),
+    ({"retry_on": [OSError]}, "a tuple of them or a function"),
     ({"retry_on": _later}, "plain function"),
 ]
 

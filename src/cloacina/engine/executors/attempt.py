@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -99,6 +100,11 @@ class Attempt:
         return error
 
     def _returned(self, returned: object) -> str:
+        if inspect.iscoroutine(returned):
+            return (
+                f"task {self.task!r} of workflow {self.workflow!r} returned a coroutine that nobody awaited: "
+                "make the body async def, and await what it calls"
+            )
         return (
             f"task {self.task!r} of workflow {self.workflow!r} returned {type(returned).__name__}: "
             "return None, or the context it was given; put results into the context"

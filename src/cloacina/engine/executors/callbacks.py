@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,9 +48,11 @@ class Callbacks:
         task.add_done_callback(self._open.discard)
 
     async def finish(self) -> None:
-        """Wait for those that run; each has its time limit."""
-        while self._open:
-            await asyncio.wait(set(self._open))
+        """Wait for those that run; one that ignores that its time is up is left behind."""
+        if self._open:
+            _, stuck = await asyncio.wait(set(self._open), timeout=2 * self._limit)
+            if stuck:
+                log.error("%d callbacks ignored their time limit and are left behind", len(stuck))
         self._threads.close()
 
     async def _run(self, callback: Callback, context: Context, info: CallbackInfo) -> None:
@@ -81,7 +84,8 @@ class Callbacks:
                 callback(context, info)
             except BaseException as caught:
                 error = caught
-            loop.call_soon_threadsafe(report, error)
+            with suppress(RuntimeError):  # the loop is closed: its time was up long ago
+                loop.call_soon_threadsafe(report, error)
 
         self._threads.start(work)
         error = await ended

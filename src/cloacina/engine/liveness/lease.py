@@ -24,6 +24,7 @@ import msgspec
 
 from cloacina.clock import Clock
 from cloacina.engine.executors.attempt import Attempt
+from cloacina.errors import StoreUnavailable
 from cloacina.model.status import Reason
 from cloacina.observe.logs import get_logger
 from cloacina.settings import Settings
@@ -88,10 +89,17 @@ class FileLease:
         self._thread = threading.Thread(target=self._keep, name="cloacina-lease", daemon=True)
 
     def hold(self) -> None:
-        self._path.parent.mkdir(mode=0o700, exist_ok=True)
-        self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        fcntl.flock(self._fd, fcntl.LOCK_EX)
-        self._write(LeaseNote(os.getpid(), self._settings.lease))
+        try:
+            self._path.parent.mkdir(mode=0o700, exist_ok=True)
+            self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            fcntl.flock(self._fd, fcntl.LOCK_EX)
+            self._write(LeaseNote(os.getpid(), self._settings.lease))
+        except OSError as error:
+            self._discard()
+            raise StoreUnavailable(
+                f"the runner's lease file {self._path} cannot be written: {error.strerror}; check the rights and "
+                "the space of its folder"
+            ) from error
         _held.add(self)
         self._renewed = self._beat = self._clock.monotonic()
         self._thread.start()
@@ -111,6 +119,11 @@ class FileLease:
         fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)
+
+    def _discard(self) -> None:
+        if self._fd >= 0:
+            self.forget()
+            self._path.unlink(missing_ok=True)
 
     def _keep(self) -> None:
         pause = min(self._settings.lease / 6, self._settings.loop_block_limit / 6, 5.0)

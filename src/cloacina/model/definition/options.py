@@ -53,10 +53,12 @@ def _dependency(item: object, example: str) -> str:
     name = getattr(item, "id", None)
     if isinstance(name, str):
         return name
-    plain = (
-        " is a plain function: decorate it with @task" if callable(item) else " is neither an id nor a task"
+    problem = (
+        "is a plain function: decorate it with @task, or write its id"
+        if callable(item)
+        else "is neither an id nor a task: write one of them"
     )
-    raise WorkflowError(f"dependency {shown(item)}{plain}, or write its id, {example}")
+    raise WorkflowError(f"dependency {shown(item)} {problem}, {example}")
 
 
 def read_retry(options: Mapping[str, object]) -> RetryPolicy | None:
@@ -79,12 +81,20 @@ def read_rule(value: object) -> Condition | None:
     if not isinstance(value, Mapping):
         raise WorkflowError(
             f"trigger_rules={shown(value)} is no condition: write one, such as task_failed('fetch'), or its "
-            "JSON as a mapping"
+            f"JSON as a mapping{_rule_hint(value)}"
         )
     try:
         return condition_from_json(cast("Mapping[str, object]", value))
     except ValidationError as refused:
         raise WorkflowError(f"trigger_rules: {refused}") from refused
+
+
+def _rule_hint(value: object) -> str:
+    if isinstance(value, bool):
+        return ". With a Key, write key.equals(value) for ==, key.not_equals(value) for !=; and ~a for not a"
+    if isinstance(value, (list, tuple)):
+        return ". Join several with &, |, all_of(...) or any_of(...)"
+    return ""
 
 
 def read_timeout(value: object) -> float | None:

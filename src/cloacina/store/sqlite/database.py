@@ -146,8 +146,8 @@ class SqliteReader:
     def pending(self) -> int:
         return reads.pending(self._connection)
 
-    def next_wake_up(self) -> int | None:
-        return reads.next_wake_up(self._connection)
+    def next_wake_up(self, versions: Sequence[tuple[str, str]]) -> int | None:
+        return reads.next_wake_up(self._connection, versions)
 
     def runners(self) -> list[RunnerRow]:
         return runners.alive(self._connection)

@@ -60,7 +60,7 @@ _NEXT_WAKE_UP = """
         SELECT min(wake_at) FROM executions INDEXED BY executions_wake
         WHERE executions.workflow = offered.workflow AND executions.version = offered.version
             AND owner IS NULL AND status IN ('pending', 'running') AND wake_at IS NOT NULL))
-    FROM (SELECT DISTINCT workflow, version FROM runner_workflows) AS offered"""
+    FROM (SELECT value ->> 0 AS workflow, value ->> 1 AS version FROM json_each(?)) AS offered"""
 
 _decode = msgspec.json.Decoder(list[StoredExecution]).decode
 
@@ -104,9 +104,9 @@ def pending(connection: Connection) -> int:
     return count
 
 
-def next_wake_up(connection: Connection) -> int | None:
+def next_wake_up(connection: Connection, versions: Sequence[tuple[str, str]]) -> int | None:
     """See `ReadStore.next_wake_up`."""
-    moment: int | None = connection.value(_NEXT_WAKE_UP)
+    moment: int | None = connection.value(_NEXT_WAKE_UP, (encode(versions),))
     return moment
 
 
