@@ -21,7 +21,7 @@ def describe(parent: Path) -> dict[str, str]:
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "CPU": f"{_cpu_model()}, {len(os.sched_getaffinity(0))} cores",
         "disk": file_system(parent),
-        "system": f"{platform.system()} {platform.release()}",
+        "system": f"{platform.system()} {platform.release().partition('-')[0]}",
         "Python": f"{platform.python_implementation()} {platform.python_version()}, asyncio's own loop",
         "SQLite": f"{apsw.sqlite_lib_version()} (apsw {version('apsw')}), WAL, synchronous=FULL",
         "cloacina": _version("cloacina") or "from the source tree",

@@ -51,7 +51,8 @@ def _row(answer: Answer, metric: Metric, subject: Subject) -> tuple[str, ...]:
 
 
 def _shown(metric: Metric, figure: Figure) -> str:
-    return f"{number(figure.median)} {metric.unit} ({number(figure.least)}, {number(figure.most)})"
+    median = f"{number(figure.median)} {metric.unit}".strip()
+    return f"{median} ({number(figure.least)}, {number(figure.most)})"
 
 
 def _target(metric: Metric) -> str:
@@ -73,7 +74,7 @@ def _peer(metric: Metric, ours: Figure, peer: Figure | None) -> tuple[str, str]:
     if peer is None:
         return "-", "-"
     times = metric.speed(ours.median, peer.median)
-    return number(peer.median), "none" if times == float("inf") else f"{times:.3g} ×"
+    return number(peer.median), "∞ ×" if times == float("inf") else f"{times:.3g} ×"
 
 
 def number(value: float) -> str:

@@ -109,6 +109,9 @@ class Runner:
         except BaseException:
             self._loop = None
             raise
+        if self._ending is not None:
+            await self._engine.stop(0)
+            raise RunnerClosed("the runner was shut down while it started")
 
     async def shutdown(self, grace: float | None = None) -> None:
         """Start nothing more, let bodies finish for ``grace`` seconds, give back the rest, close.
@@ -121,7 +124,7 @@ class Runner:
             return
         self._check_loop()
         if self._ending is not None:
-            self._engine.life.cut_short()
+            self._engine.hurry()
         else:
             seconds = self._engine.settings.shutdown_grace if grace is None else grace
             self._ending = self._loop.create_task(self._engine.stop(seconds))

@@ -31,25 +31,24 @@ class Claims:
         self._poke = poke
         self._alarm: tuple[int, Timer] | None = None
         self._closed = False
+        self._again = False
+        self._sleepers = False
         self.unowned_work = True
         """True if there may be executions to claim: until a claim finds fewer than it asked for."""
 
     def look_for_work(self) -> None:
         """There may be unowned executions: claim with the next group."""
-        self.unowned_work = True
+        self.unowned_work = self._again = True
         self._poke()
 
     def expect_sleepers(self) -> None:
-        """There may be unowned executions that wait for their time: learn when the first is due."""
+        """There may be unowned executions that wait for their time: learn when the first is due.
 
-        def learn(wake_at: int | None, error: BaseException | None) -> None:
-            if wake_at is not None:
-                # Overdue is what this claim does not get: another runner's, or beyond the room. No spinning.
-                now = self._clock.now()
-                self.wake_up_at(wake_at if wake_at > now else now + round(self._pause * 1e6))
-
-        versions = self._registry.versions()
-        self._reader.call(lambda store: store.next_wake_up(versions), learn)
+        Those that are due now are claimed before that, else it would be one of them.
+        """
+        self._sleepers = True
+        if not self.unowned_work:
+            self._ask()
 
     def wake_up_at(self, moment: int) -> None:
         """An unowned execution is due at ``moment``, in microseconds."""
@@ -73,17 +72,31 @@ class Claims:
             return None
         if tasks_wait and free < self._window // 4:
             return None
+        self._again = False
         return ClaimRequest(versions, free, now)
 
     def answered(self, request: ClaimRequest, found: int) -> None:
         """A claim found so many executions."""
-        self.unowned_work = found >= request.limit
+        self.unowned_work = self._again or found >= request.limit
+        if self._sleepers and not self.unowned_work:
+            self._ask()
 
     def close(self) -> None:
         """Claim nothing any more."""
         self._closed = True
         if self._alarm is not None:
             self._alarm[1].cancel()
+
+    def _ask(self) -> None:
+        def learn(wake_at: int | None, error: BaseException | None) -> None:
+            if wake_at is not None:
+                # What is overdue after a claim is another runner's, or became due meanwhile. No spinning.
+                now = self._clock.now()
+                self.wake_up_at(wake_at if wake_at > now else now + round(self._pause * 1e6))
+
+        self._sleepers = False
+        versions = self._registry.versions()
+        self._reader.call(lambda store: store.next_wake_up(versions), learn)
 
     def _wake_up(self) -> None:
         self._alarm = None

@@ -269,8 +269,8 @@ class Driver:
         self.state = ExecutionState(self.workflow, self._host.limits)
         self.restore(stored)
         for row in stored.attempts:
-            if row.state is AttemptState.RUNNING and row.task in ended:
-                index = self.state.dag.index[row.task]
+            index = self.state.dag.index[row.task]
+            if row.state is AttemptState.RUNNING and row.task in ended and index not in self.running:
                 task = self.state.dag.tasks[index]
                 started = row.started or stored.created
                 lost = Attempt(

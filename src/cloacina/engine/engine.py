@@ -11,7 +11,8 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from os import PathLike
 
 from cloacina.clock import Clock, Randomness, SystemClock, system_randomness
@@ -65,6 +66,7 @@ class Engine:
         self._unheard: tuple[str, BaseException] | None = None
         """The loss of a life, by its runner's id, that came while the engine started or began another one."""
         self.open = False
+        self._hurried = False
 
     async def start(self, workflows: Sequence[Workflow]) -> None:
         """Open the database, begin a life, recover the dead, register ``workflows``, claim what waits."""
@@ -75,7 +77,7 @@ class Engine:
         try:
             await self._open(self._storage)
         except BaseException:
-            await self._storage.close()
+            await self._undo_start()
             raise
         self.open = True
         self._hear_again()
@@ -86,22 +88,40 @@ class Engine:
             return
         self.open = False
         if self._rebirth is not None:
-            await asyncio.wait({self._rebirth})
-        if self._sweep is not None:
-            await self._sweep.stop()
+            await self._in_time(self._rebirth, grace)
         if self._broken is None:
-            await self.life.stop(grace)
+            await self.life.stop(0 if self._hurried else grace)
+        if self._sweep is not None:
+            await self._in_time(self._sweep.stop(), grace)
+        if self._broken is None:
             try:
-                await self._end_life(self.life, Reason.SHUTDOWN)
+                await self._in_time(self._end_life(self.life, Reason.SHUTDOWN), grace)
             except StoreError as error:
                 log.error("the runner could not be stored as stopped; others will find it dead: %s", error)
         await self._callbacks.finish()
         await self._storage.close()
+        self._answer_all(
+            RunnerClosed(
+                "the runner was shut down before this execution was surely stored: look with the next runner"
+            )
+        )
         self.hub.fail(
             RunnerClosed(
                 "the runner was shut down before the execution ended; the next runner goes on with it"
             )
         )
+
+    def hurry(self) -> None:
+        """A stop in progress waits no longer for bodies."""
+        self._hurried = True
+        self.life.cut_short()
+
+    async def _in_time(self, work: Awaitable[None], grace: float) -> None:
+        """Do ``work``; a database that does not take part by then is not waited for any longer."""
+        task = asyncio.ensure_future(work)
+        if not (await asyncio.wait({task}, timeout=max(grace, 1.0)))[0]:
+            self.means.writer.give_up()
+        await task
 
     def check(self) -> None:
         """Raise `RunnerClosed`, or the error that broke the engine, if it cannot take work."""
@@ -180,6 +200,13 @@ class Engine:
             self._recovery.me = row.id
         await self.means.writer.run(lambda store: store.register_runner(row))
 
+    async def _undo_start(self) -> None:
+        if hasattr(self, "life"):
+            self.life.abandon()
+            with suppress(StoreError):
+                await self._in_time(self._end_life(self.life, Reason.SHUTDOWN), 0)
+        await self._storage.close()
+
     async def _end_life(self, life: Incarnation, reason: Reason) -> None:
         now = self.clock.now()
         try:
@@ -252,11 +279,14 @@ class Engine:
     def _break(self, error: BaseException) -> None:
         log.critical("the engine stops: %s", error)
         self._broken = error
-        for _, stored in self.life.unacknowledged().values():
-            stored(error)
+        self._answer_all(error)
         self.life.abandon()
         self.life.lease.release()
         self.hub.fail(error)
+
+    def _answer_all(self, error: BaseException) -> None:
+        for _, stored in self.life.unacknowledged().values():
+            stored(error)
 
 
 def _answer(stored: Callable[[BaseException | None], None]) -> Answer:

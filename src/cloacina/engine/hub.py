@@ -25,6 +25,8 @@ class Hub:
 
     def leave(self, execution: str, future: asyncio.Future[Told]) -> None:
         """Wait no longer."""
+        if future.done() and not future.cancelled():
+            future.exception()  # asked for, so that asyncio does not report it as lost
         waiters = self._waiters.get(execution)
         if waiters is not None and future in waiters:
             waiters.remove(future)

@@ -89,7 +89,7 @@ class Incarnation:
         self._active = 0
         self._bodies = 0
         self._quiet = asyncio.Event()
-        self._quiet.set()
+        self._hurried = False
 
     # New and claimed executions.
 
@@ -137,13 +137,14 @@ class Incarnation:
         """Start nothing more, let running bodies finish for ``grace`` seconds, then cut the others."""
         self.stopping = True
         self.claims.close()
-        if self._bodies > 0:
-            self._quiet.clear()
         try:
             async with asyncio.timeout(grace):
-                await self._quiet.wait()
+                await self._run_out()
         except TimeoutError:
-            log.warning("%d bodies did not end within %ss and are cut; they run again", self._bodies, grace)
+            if self._bodies > 0:
+                log.warning(
+                    "%d bodies did not end within %ss and are cut; they run again", self._bodies, grace
+                )
         try:
             async with asyncio.timeout(max(grace, 1.0)):
                 await self.committer.drain()
@@ -155,8 +156,16 @@ class Incarnation:
         if works:
             await asyncio.wait(works, timeout=self.means.settings.cancel_grace)
 
+    async def _run_out(self) -> None:
+        """Wait for running bodies, and for those that go on once these have ended: they waited for them."""
+        while self._bodies > 0 and not self._hurried:
+            self._quiet.clear()
+            await self._quiet.wait()
+            await self.committer.drain()
+
     def cut_short(self) -> None:
-        """A stop in progress waits no longer for bodies."""
+        """A stop, in progress or to come, waits no longer for bodies."""
+        self._hurried = True
         self._quiet.set()
 
     def abandon(self) -> None:
@@ -246,6 +255,11 @@ class Incarnation:
             self.means.callbacks.call(callback, Context.over(view, self.limits, read_only=True), info)
 
     # Waits of bodies for other executions.
+
+    def runs(self, attempt: Attempt) -> bool:
+        """True if ``attempt`` is one of this life's, and its body has not been written off."""
+        driver = self.drivers.get(attempt.execution)
+        return driver is not None and driver.running.get(attempt.index) is attempt
 
     def give_up_slot(self, attempt: Attempt) -> None:
         """The body of ``attempt`` waits for another execution."""

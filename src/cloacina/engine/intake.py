@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 from cloacina.engine.store_thread import StoreThread
-from cloacina.errors import CloacinaError, QueueFull
+from cloacina.errors import QueueFull, StoreRefused
 from cloacina.store.port import ReadStore, WriteStore
 from cloacina.store.rows import NewExecution, StoredExecution
 
@@ -101,7 +101,7 @@ class Intake:
                 for (_, answer), holder in zip(batch, holders, strict=True):
                     answer(holder, None)
                 self._stored()
-            elif len(batch) > 1 and isinstance(error, CloacinaError):
+            elif len(batch) > 1 and isinstance(error, StoreRefused):
                 self._one_by_one(batch)
             else:
                 for _, answer in batch:

@@ -27,5 +27,9 @@ class Mailbox:
 
     def _deliver(self) -> None:
         self._woken = False
-        while self._calls:
-            self._calls.popleft()()
+        try:
+            while self._calls:
+                self._calls.popleft()()
+        finally:
+            if self._calls:  # one of them raised, which is no reason to forget the others
+                self._loop.call_soon(self._deliver)

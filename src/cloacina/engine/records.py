@@ -64,7 +64,7 @@ class History:
         rows = self._rows.get(index, [])
         last = next((row for row in reversed(rows) if row.error), None)
         if last is not None and last.error is not None:
-            return f"{task}: {msgspec.json.decode(last.error, type=ErrorInfo)}"
+            return f"{task}: {_read_error(last.error)}"
         return f"{task}: {rows[-1].reason if rows else 'did not run'}"
 
 
@@ -128,10 +128,17 @@ def _task_result(task: str, rows: list[StoredAttempt]) -> TaskResult:
 
 
 def _attempt_result(row: StoredAttempt) -> AttemptResult:
-    error = None if row.error is None else msgspec.json.decode(row.error, type=ErrorInfo)
+    error = None if row.error is None else _read_error(row.error)
     return AttemptResult(
         row.attempt, row.state, maybe_moment(row.started), maybe_moment(row.finished), row.reason, error
     )
+
+
+def _read_error(text: str) -> ErrorInfo:
+    try:
+        return msgspec.json.decode(text, type=ErrorInfo)
+    except msgspec.DecodeError:
+        return ErrorInfo("unreadable", clean(text, 200))
 
 
 def _state_of(row: StoredAttempt) -> TaskState:

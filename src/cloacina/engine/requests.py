@@ -343,8 +343,7 @@ class _WithoutSlot:
 
     def __init__(self, life: Incarnation) -> None:
         attempt = running.get()
-        mine = isinstance(attempt, Attempt) and attempt.execution in life.drivers
-        self._attempt = cast(Attempt, attempt) if mine else None
+        self._attempt = attempt if isinstance(attempt, Attempt) and life.runs(attempt) else None
         self._life = life
 
     async def __aenter__(self) -> None:

@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeVar
 
 from cloacina.clock import Randomness
 from cloacina.engine.mailbox import Mailbox
-from cloacina.errors import StoreError
+from cloacina.errors import RunnerClosed, StoreError
 from cloacina.observe.logs import get_logger
 
 log = get_logger("store")
@@ -34,8 +34,15 @@ class StoreThread(Generic[S]):
         self._between: Callable[[], None] | None = None
 
     async def open(self, factory: Callable[[], S]) -> S:
-        """Open the store on the thread; an error is raised at once, without another try."""
-        self._store = await self._answer(factory)
+        """Open the store on the thread; an error is raised at once, without another try.
+
+        `stop` closes it even if the caller did not wait for it to be open.
+        """
+
+        def work() -> None:
+            self._store = factory()
+
+        await self._answer(work)
         return self._store
 
     @classmethod
@@ -52,6 +59,10 @@ class StoreThread(Generic[S]):
     def call(self, job: Callable[[S], T], done: Callable[[T | None, BaseException | None], None]) -> None:
         """Run ``job`` on the thread, then ``done(result, error)`` on the loop."""
         store, line, between = self._store, self._line, self._between
+        if line.closed:
+            late = RunnerClosed("the runner was shut down before it could do this: ask the next runner")
+            line.loop.call_soon(done, None, late)
+            return
 
         def work() -> None:
             result: T | None = None
@@ -70,15 +81,7 @@ class StoreThread(Generic[S]):
         """Run ``job`` on the thread; the future belongs to the loop and may be given up."""
         future: asyncio.Future[T] = self._line.loop.create_future()
 
-        def done(result: Any, error: BaseException | None) -> None:
-            if future.done():
-                return
-            if error is None:
-                future.set_result(result)
-            else:
-                future.set_exception(error)
-
-        self.call(job, done)
+        self.call(job, partial(_settle, future))
         return future
 
     def give_up(self) -> None:
@@ -89,21 +92,29 @@ class StoreThread(Generic[S]):
         """Give up pauses, finish what is queued, run ``last`` and end the thread."""
         self._line.stopping.set()
         self._between = None
-        if hasattr(self, "_store"):
-            await self.run(last)
-        self._line.jobs.put(None)
-        self._line.thread.join()
 
-    def _answer(self, job: Callable[[], S]) -> asyncio.Future[S]:
-        future: asyncio.Future[S] = self._line.loop.create_future()
+        def end() -> None:
+            if hasattr(self, "_store"):
+                last(self._store)
+
+        ended = self._answer(end)
+        self._line.closed = True
+        self._line.jobs.put(None)
+        try:
+            await ended
+        finally:
+            self._line.thread.join()
+
+    def _answer(self, job: Callable[[], None]) -> asyncio.Future[None]:
+        future: asyncio.Future[None] = self._line.loop.create_future()
 
         def work() -> None:
+            error: BaseException | None = None
             try:
-                result = job()
-            except BaseException as error:
-                self._line.mailbox.post(partial(future.set_exception, error))
-            else:
-                self._line.mailbox.post(partial(future.set_result, result))
+                job()
+            except BaseException as caught:
+                error = caught
+            self._line.mailbox.post(partial(_settle, future, None, error))
 
         self._line.jobs.put(work)
         return future
@@ -117,6 +128,8 @@ class _Line:
         self.mailbox = Mailbox(loop)
         self.jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self.stopping = threading.Event()
+        self.closed = False
+        """True once nothing is let in any more; read and set on the loop."""
         self._randomness = randomness
         self.thread = threading.Thread(target=self._serve, name=f"cloacina-{name}", daemon=True)
         self.thread.start()
@@ -140,6 +153,15 @@ class _Line:
     def _serve(self) -> None:
         while (work := self.jobs.get()) is not None:
             work()
+
+
+def _settle(future: asyncio.Future[Any], result: object, error: BaseException | None) -> None:
+    if future.done():
+        return
+    if error is None:
+        future.set_result(result)
+    else:
+        future.set_exception(error)
 
 
 def _quietly(job: Callable[[], None]) -> None:

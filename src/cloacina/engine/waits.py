@@ -26,9 +26,11 @@ class Waits:
         self._overdue: set[int] = set()
 
     def add(self, index: int, after: float) -> None:
-        """Task ``index`` is due in ``after`` seconds."""
-        if index not in self._timers:
-            self._timers[index] = self._clock.call_later(max(0.0, after), partial(self._ring, index))
+        """Task ``index`` is due in ``after`` seconds; at once if that is not in the future."""
+        if after <= 0:
+            self._ring(index)
+        elif index not in self._timers:
+            self._timers[index] = self._clock.call_later(after, partial(self._ring, index))
 
     def hold(self, attempt: Attempt) -> None:
         """Hold the retry back until the thread of ``attempt`` is free."""

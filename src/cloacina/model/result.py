@@ -77,7 +77,11 @@ _ALWAYS_TOLD = (TaskState.COMPLETED, TaskState.FAILED, TaskState.SKIPPED)
 
 @dataclass(frozen=True, slots=True)
 class ExecutionResult:
-    """A finished (or, from `Runner.get`, a current) execution."""
+    """A finished (or, from `Runner.get`, a current) execution.
+
+    ``context`` is read-only: the input, and once the execution has ended what its Completed tasks changed.
+    ``tasks`` has every task by its id; ``error`` says why the execution failed.
+    """
 
     id: str
     workflow: str

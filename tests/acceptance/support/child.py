@@ -17,7 +17,7 @@ import msgspec
 import cloacina
 from acceptance.support.order import Order
 
-PATIENCE = 30.0
+PATIENCE = float(os.environ.get("CLOACINA_TEST_PATIENCE") or 60)
 """Seconds after which a test gives up waiting. Nothing takes nearly as long unless it hangs."""
 
 

@@ -29,7 +29,8 @@ class Dispatcher:
     """Gives the slots of an executor to ready tasks: higher priority first, then first come.
 
     Tasks for the loop and tasks for threads queue apart, so that neither holds up the other. A suspect, a
-    task that crashed its runner before, starts only when no other suspect runs. An attempt that gave up its
+    task that crashed its runner before, starts only when no other suspect runs; while its body waits for
+    another execution, which may be the next suspect, it counts as not running. An attempt that gave up its
     slot while it waited for another execution gets one back before any new attempt does.
     """
 
@@ -38,8 +39,8 @@ class Dispatcher:
         self._order = count()
         self._queues: dict[bool, list[tuple[int, int, Contender, int, Task]]] = {True: [], False: []}
         self._suspects: deque[tuple[Contender, int, Task]] = deque()
-        self._suspect_runs = False
-        self._returning: deque[tuple[Attempt, asyncio.Future[None]]] = deque()
+        self._suspects_run = 0
+        self._returning: dict[bool, deque[asyncio.Future[None]]] = {True: deque(), False: deque()}
 
     def offer(self, driver: Contender, index: int, task: Task, suspect: bool) -> None:
         """Queue a ready task."""
@@ -69,54 +70,64 @@ class Dispatcher:
 
     def release(self, attempt: Attempt) -> None:
         """An attempt ended: its slot is free, unless it had given it up."""
-        if attempt.suspect:
-            self._suspect_runs = False
         if not attempt.yielded:
-            self._free(attempt.task_object)
+            self._leave(attempt.task_object, attempt.suspect)
 
     def refuse(self, task: Task, suspect: bool) -> None:
         """A granted start did not come to be."""
-        if suspect:
-            self._suspect_runs = False
-        self._free(task)
+        self._leave(task, suspect)
 
     def give_up(self, attempt: Attempt) -> bool:
         """A body waits for another execution; True if that freed its slot."""
         attempt.yielded += 1
         if attempt.yielded > 1 or attempt.ended:
             return False
-        self._free(attempt.task_object)
+        self._leave(attempt.task_object, attempt.suspect)
         return True
 
     async def take_back(self, attempt: Attempt) -> None:
-        """A body goes on after a wait: have a slot again before it does."""
-        if attempt.yielded > 1 or attempt.ended:
-            attempt.yielded -= 1
-            return
-        if not self.executor.take(attempt.task_object):
-            turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._returning.append((attempt, turn))
-            await turn
+        """A body goes on after a wait: have a slot again before it does. One told to stop needs none."""
+        if attempt.yielded == 1 and not attempt.ended:
+            if attempt.stopping is not None:
+                return
+            await self._have_slot(attempt.task_object)
+            self._suspects_run += attempt.suspect
+            if attempt.yielded > 1 or attempt.ended:
+                self._leave(attempt.task_object, attempt.suspect)
         attempt.yielded -= 1
 
+    async def _have_slot(self, task: Task) -> None:
+        if self.executor.take(task):
+            return
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._returning[task.is_async].append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if not turn.cancelled():
+                self._free(task)
+            raise
+
+    def _leave(self, task: Task, suspect: bool) -> None:
+        self._suspects_run -= suspect
+        self._free(task)
+
     def _free(self, task: Task) -> None:
-        for position, (attempt, turn) in enumerate(self._returning):
-            if attempt.task_object.is_async == task.is_async:
-                del self._returning[position]
-                if turn.done():
-                    return self._free(task)
+        returning = self._returning[task.is_async]
+        while returning:
+            turn = returning.popleft()
+            if not turn.done():
                 turn.set_result(None)
-                return None
+                return
         self.executor.give_back(task)
-        return None
 
     def _grant_suspect(self) -> Iterator[tuple[Contender, int]]:
-        while self._suspects and not self._suspect_runs:
+        while self._suspects and not self._suspects_run:
             driver, index, task = self._suspects[0]
             if driver.wants(index):
                 if not self.executor.take(task):
                     return
-                self._suspect_runs = True
+                self._suspects_run += 1
                 self._suspects.popleft()
                 yield driver, index
             else:
