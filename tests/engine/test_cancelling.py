@@ -17,7 +17,7 @@ from cloacina.model.workflow import Workflow
 from cloacina.runner import Runner
 from cloacina.store.rows import RunnerRow
 from support.clock import HandClock, turn, until
-from support.runners import Gate, in_memory, runner_on, through
+from support.runners import Gate, in_memory, lose, runner_on, through
 from support.stores import interfere
 
 CANCELLED, COMPLETED, RUNNING = ExecutionStatus.CANCELLED, ExecutionStatus.COMPLETED, ExecutionStatus.RUNNING
@@ -294,7 +294,7 @@ async def test_a_cancel_is_not_forgotten_when_the_runner_starts_anew(tmp_path: P
         await hold.reached()
         burying = asyncio.ensure_future(through(runner, lambda s: s.recover(id, Reason.LOST_LEASE, 1)))
         hold.release()
-        runner._engine._lease_lost("the test says so")
+        lose(runner)
         assert await asyncio.wait_for(cancelling, 20) is CANCELLED
         await burying
         assert runner.id != id

@@ -29,7 +29,7 @@ async def test_submits_in_flight_are_answered(tmp_path: Path, turns: int) -> Non
     @workflow.task
     async def only(ctx: Context) -> None: ...
 
-    runner = runner_on(tmp_path / "s.db", workflow)
+    runner = runner_on(tmp_path / "s.db", workflow, max_pending=1_000_000)
     await runner.start()
     plain = [asyncio.ensure_future(runner.submit(workflow)) for _ in range(500)]
     keyed = [asyncio.ensure_future(runner.submit(workflow, key=f"k{number}")) for number in range(500)]

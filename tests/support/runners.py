@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from cloacina.clock import Clock, Randomness
+from cloacina.errors import Fenced
 from cloacina.model.context import Context
 from cloacina.model.workflow import Workflow
 from cloacina.runner import Runner
@@ -75,6 +76,12 @@ def seen_outside(path: Path, job: Callable[[ReadStore], T]) -> T:
 async def through(runner: Runner, job: Callable[[WriteStore], T]) -> T:
     """``job`` on the store of a runner, behind the back of its engine."""
     return await runner._engine.means.writer.run(job)
+
+
+def lose(runner: Runner, why: str = "the test says so") -> None:
+    """Let the runner learn that it is no longer alive."""
+    life = runner._engine.life
+    life.lost(Fenced(why))
 
 
 @contextlib.asynccontextmanager

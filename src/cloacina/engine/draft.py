@@ -6,7 +6,7 @@ after the other.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from cloacina.engine.executors.attempt import Attempt, describe
 from cloacina.engine.records import History, error_text
@@ -33,15 +33,20 @@ class Draft:
 
     __slots__ = (
         "_dag",
+        "_ends",
+        "_events",
+        "_history",
+        "_moved",
         "_new",
         "_origin",
         "_runner",
-        "history",
-        "item",
+        "_starts",
+        "_told",
+        "_verdicts",
         "progress",
+        "rows",
         "started",
         "status",
-        "told",
     )
 
     def __init__(self, origin: StoredExecution, runner: str, dag: Dag) -> None:
@@ -50,15 +55,26 @@ class Draft:
         self.started = origin.started
         """When its first attempt started, in microseconds."""
         self.progress: Progress | None = None
-        """What the item says of the execution itself, if it gives up or ends it."""
-        self.history = History()
-        self.item = Item(origin.id)
-        self.told: list[Told] = []
-        """Tasks that end for good with this item."""
+        """How the runner's ownership ends with this item, if it does."""
+        self.rows = 0
+        """How many rows the item has so far."""
         self._origin = origin
         self._runner = runner
         self._dag = dag
+        self._history = History()
+        self._forget()
+
+    def _forget(self) -> None:
+        # Lists are made when something is written into them: most drafts need few of them, and the collector
+        # walks over every one that is alive.
+        self.rows = 0
         self._new = False
+        self._starts: list[AttemptStart] | None = None
+        self._ends: list[AttemptEnd] | None = None
+        self._verdicts: list[Verdict] | None = None
+        self._events: list[Event] | None = None
+        self._moved: Progress | None = None
+        self._told: list[Told] | None = None
 
     @property
     def input(self) -> str:
@@ -67,28 +83,43 @@ class Draft:
 
     def hand_out(self) -> Item | None:
         """The item, if there is anything in it."""
-        if self._new:
-            self.item.new = self._new_row()
-        return self.item if self.item.rows else None
+        if not self.rows:
+            return None
+        return Item(
+            self._origin.id,
+            self._new_row() if self._new else None,
+            self._starts or (),
+            self._ends or (),
+            self._verdicts or (),
+            self._moved,
+            self._events or (),
+        )
 
-    def clear(self) -> list[Told]:
-        """The item is committed or dropped: begin the next one; return the tasks that the last one ended."""
-        told, self.told = self.told, []
-        self.item = Item(self._origin.id)
-        self._new = False
+    def clear(self) -> Sequence[Told]:
+        """The item is committed or dropped: begin the next one; return the tasks that it ended for good.
+
+        Only those are returned that have a callback.
+        """
+        told = self._told or ()
+        self._forget()
         return told
+
+    def ended_tasks(self) -> frozenset[str]:
+        """The tasks whose running attempts the item ends."""
+        return frozenset(row.task for row in self._ends or ())
 
     def load(self, stored: StoredExecution, dag: Dag) -> None:
         """Begin again from what is stored."""
         self._origin, self.status, self.started = stored, stored.status, stored.started
         self.progress = None
-        self.history = History()
-        self.history.load(stored.attempts, dag.index)
-        self.clear()
+        self._history = History()
+        self._history.load(stored.attempts, dag.index)
+        self._forget()
 
     def create(self) -> None:
         """The execution is new: insert it."""
         self._new = True
+        self.rows += 1
 
     def stored(self) -> StoredExecution:
         """The execution with its attempts, as the store has it once the item is committed."""
@@ -101,7 +132,7 @@ class Draft:
             wake_at=end and end.wake_at,
             result=end and end.result,
             error=end and end.error,
-            attempts=self.history.rows(),
+            attempts=self._history.rows(),
         )
 
     def start(self, attempt: Attempt) -> None:
@@ -114,7 +145,10 @@ class Draft:
             attempt.started,
             int(attempt.suspect),
         )
-        self.item.starts.append(row)
+        if self._starts is None:
+            self._starts = []
+        self._starts.append(row)
+        self.rows += 1
         if self.started is None:
             self._begin(attempt.started)
 
@@ -141,10 +175,13 @@ class Draft:
             error_text(error),
             reason,
         )
-        self.item.ends.append(row)
-        self.history.end(attempt.index, row, attempt)
+        if self._ends is None:
+            self._ends = []
+        self._ends.append(row)
+        self.rows += 1
+        self._history.end(attempt.index, row, attempt)
         if retry_at is None and state is not AttemptState.CANCELLED:
-            self.told.append((attempt.index, _TASK_STATE[state], error))
+            self._tell(attempt.index, _TASK_STATE[state], error)
 
     def rule(self, ruling: Ruling, last: int, now: int, error: ErrorInfo | None = None) -> None:
         """A task ends without running; ``last`` is the number of its last attempt, 0 if there was none."""
@@ -158,9 +195,12 @@ class Draft:
             ruling.reason,
             error_text(info),
         )
-        self.item.verdicts.append(verdict)
-        self.history.rule(ruling.index, verdict)
-        self.told.append((ruling.index, ruling.state, info))
+        if self._verdicts is None:
+            self._verdicts = []
+        self._verdicts.append(verdict)
+        self.rows += 1
+        self._history.rule(ruling.index, verdict)
+        self._tell(ruling.index, ruling.state, info)
 
     def finish(self, status: ExecutionStatus, result: str, error: str | None, now: int) -> None:
         """The execution ends."""
@@ -170,7 +210,8 @@ class Draft:
         """The execution is set aside, with a reason that its reader can see."""
         self.clear()
         self._give_up(ExecutionStatus.PARKED, error=why)
-        self.item.events.append(Event(self._origin.id, now, "parked", error_text(why) or ""))
+        self._events = [Event(self._origin.id, now, "parked", error_text(why) or "")]
+        self.rows += 1
 
     def store_away(self, wake_at: int) -> None:
         """The execution only waits: it is without owner until ``wake_at``."""
@@ -183,14 +224,14 @@ class Draft:
 
     def why_failed(self, tasks: Iterable[int]) -> str | None:
         """Why an execution failed, in one line, from the tasks that broke it."""
-        told = [self.history.why(index, self._dag.ids[index]) for index in tasks]
+        told = [self._history.why(index, self._dag.ids[index]) for index in tasks]
         more = f"; and {len(told) - 3} more" if len(told) > 3 else ""
         return "; ".join(told[:3]) + more if told else None
 
     def _begin(self, now: int) -> None:
         self.status, self.started = ExecutionStatus.RUNNING, now
         if not self._new:
-            self.item.progress = Progress(self._origin.id, self._runner, self.status, self._runner, now)
+            self._move(Progress(self._origin.id, self._runner, self.status, self._runner, now))
 
     def _give_up(
         self,
@@ -202,17 +243,23 @@ class Draft:
         error: str | None = None,
     ) -> None:
         self.status = status
-        self.item.progress = self.progress = Progress(
-            self._origin.id,
-            self._runner,
-            status,
-            None,
-            self.started,
-            finished,
-            wake_at,
-            result,
-            error_text(error),
+        cut = error_text(error)
+        self.progress = Progress(
+            self._origin.id, self._runner, status, None, self.started, finished, wake_at, result, cut
         )
+        self._move(self.progress)
+
+    def _move(self, progress: Progress) -> None:
+        if self._moved is None:
+            self.rows += 1
+        self._moved = progress
+
+    def _tell(self, index: int, state: TaskState, error: ErrorInfo | None) -> None:
+        task = self._dag.tasks[index]
+        if task.on_success is not None or task.on_failure is not None:
+            if self._told is None:
+                self._told = []
+            self._told.append((index, state, error))
 
     def _new_row(self) -> NewExecution:
         origin = self._origin

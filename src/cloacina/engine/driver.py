@@ -208,7 +208,7 @@ class Driver:
             self._settle(attempt, ending, now)
         if self._cause is not None and self.state.live:
             self._close(self._cause, now)
-        return self.draft.item.rows
+        return self.draft.rows
 
     def grant(self, index: int, now: int) -> None:
         """Use a slot for a ready task, or fail the task if its view cannot be built."""
@@ -260,7 +260,7 @@ class Driver:
     def refused(self, error: StoreRefused, stored: StoredExecution) -> None:
         """The item was refused for good: go back to what is stored, and fail what had ended."""
         self.held = False
-        ended = {end.task for end in self.draft.item.ends}
+        ended = self.draft.ended_tasks()
         fresh, self._fresh = self._fresh, []
         for attempt in fresh:
             self._host.release(attempt)

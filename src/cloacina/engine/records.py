@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import cast
 
 import msgspec
@@ -26,45 +27,61 @@ from cloacina.store.rows import AttemptEnd, StoredAttempt, StoredExecution, Verd
 
 
 class History:
-    """The rows of an execution's attempts that have ended, by canonical index of the task."""
+    """The rows of an execution's attempts that have ended, each with the canonical index of its task."""
 
     __slots__ = ("_rows",)
 
     def __init__(self) -> None:
-        self._rows: dict[int, list[StoredAttempt]] = {}
+        self._rows: list[tuple[int, StoredAttempt]] = []
 
     def load(self, rows: Iterable[StoredAttempt], index: Mapping[str, int]) -> None:
         """Take over what was stored, but for attempts that still run."""
-        for row in rows:
-            if row.state is not AttemptState.RUNNING:
-                self._rows.setdefault(index[row.task], []).append(row)
+        self._rows += [(index[row.task], row) for row in rows if row.state is not AttemptState.RUNNING]
 
     def end(self, index: int, end: AttemptEnd, attempt: Attempt) -> None:
         """An attempt ended."""
         row = StoredAttempt(
-            end.task, end.attempt, end.state, None, attempt.started, end.finished, end.retry_at, None,
-            end.error, end.reason, int(attempt.suspect),
-        )  # fmt: skip
-        self._rows.setdefault(index, []).append(row)
+            end.task,
+            end.attempt,
+            end.state,
+            None,
+            attempt.started,
+            end.finished,
+            end.retry_at,
+            None,
+            end.error,
+            end.reason,
+            int(attempt.suspect),
+        )
+        self._rows.append((index, row))
 
     def rule(self, index: int, verdict: Verdict) -> None:
         """A task ended without running."""
         row = StoredAttempt(
-            verdict.task, verdict.attempt, verdict.state, None, None, verdict.finished, None, None,
-            verdict.error, verdict.reason, 0,
-        )  # fmt: skip
-        self._rows.setdefault(index, []).append(row)
+            verdict.task,
+            verdict.attempt,
+            verdict.state,
+            None,
+            None,
+            verdict.finished,
+            None,
+            None,
+            verdict.error,
+            verdict.reason,
+            0,
+        )
+        self._rows.append((index, row))
 
     def rows(self) -> tuple[StoredAttempt, ...]:
-        """All rows, by task and attempt."""
-        return tuple(row for index in sorted(self._rows) for row in self._rows[index])
+        """All rows; those of one task in the order of its attempts."""
+        return tuple(row for _, row in self._rows)
 
     def why(self, index: int, task: str) -> str:
         """Why a task did not complete, in one line."""
-        rows = self._rows.get(index, [])
+        rows = [row for of, row in self._rows if of == index]
         last = next((row for row in reversed(rows) if row.error), None)
         if last is not None and last.error is not None:
-            return f"{task}: {_read_error(last.error)}"
+            return f"{task}: {msgspec.json.decode(last.error, type=ErrorInfo)}"
         return f"{task}: {rows[-1].reason if rows else 'did not run'}"
 
 
@@ -85,9 +102,6 @@ def past_of(stored: StoredExecution) -> Iterator[Past]:
 
 def result_of(stored: StoredExecution, tasks: Sequence[str] = ()) -> ExecutionResult:
     """A stored execution, told: ``tasks`` are the ids of all its tasks, in canonical order, if known."""
-    rows: dict[str, list[StoredAttempt]] = {task: [] for task in tasks}
-    for row in stored.attempts:
-        rows.setdefault(row.task, []).append(row)
     context = decode(stored.input if stored.result is None else stored.result)
     return ExecutionResult(
         id=stored.id,
@@ -95,7 +109,7 @@ def result_of(stored: StoredExecution, tasks: Sequence[str] = ()) -> ExecutionRe
         version=stored.version,
         status=stored.status,
         context=Context.over(cast("dict[str, JSON]", context), read_only=True),
-        tasks={task: _task_result(task, history) for task, history in rows.items()},
+        tasks=_TaskResults(stored.attempts, tasks),
         created=moment(stored.created),
         started=maybe_moment(stored.started),
         finished=maybe_moment(stored.finished),
@@ -120,6 +134,37 @@ def info_of(stored: StoredExecution) -> ExecutionInfo:
         finished=maybe_moment(stored.finished),
         error=stored.error,
     )
+
+
+class _TaskResults(Mapping[str, TaskResult]):
+    """The results of all tasks, made when they are asked for: most callers only want the context."""
+
+    def __init__(self, rows: Iterable[StoredAttempt], tasks: Sequence[str]) -> None:
+        self._source = rows
+        self._tasks = tasks
+        self._made: dict[str, TaskResult] = {}
+
+    @cached_property
+    def _rows(self) -> dict[str, list[StoredAttempt]]:
+        rows: dict[str, list[StoredAttempt]] = {task: [] for task in self._tasks}
+        for row in self._source:
+            rows.setdefault(row.task, []).append(row)
+        return rows
+
+    def __getitem__(self, task: str) -> TaskResult:
+        made = self._made.get(task)
+        if made is None:
+            made = self._made[task] = _task_result(task, self._rows[task])
+        return made
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._rows)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __repr__(self) -> str:
+        return repr(dict(self))
 
 
 def _task_result(task: str, rows: list[StoredAttempt]) -> TaskResult:

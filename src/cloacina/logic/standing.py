@@ -30,6 +30,19 @@ from cloacina.model.values import JSON
 _Answer = TypeVar("_Answer")
 
 
+class _Memory:
+    """Answers that were found once, by task. Made for the first question that a broken task raises."""
+
+    __slots__ = ("carried", "cones", "stood_for", "targets", "uncovered")
+
+    def __init__(self) -> None:
+        self.carried: dict[int, int] = {}
+        self.cones: dict[int, tuple[int, int]] = {}
+        self.stood_for: dict[int, int] = {}
+        self.targets: dict[int, list[int]] = {}
+        self.uncovered: dict[int, int] = {}
+
+
 class Standing:
     """The states of all tasks by canonical index, and the questions that the rules ask about them.
 
@@ -38,11 +51,7 @@ class Standing:
     """
 
     __slots__ = (
-        "_carried",
-        "_cones",
-        "_stood_for",
-        "_targets",
-        "_uncovered",
+        "_memo",
         "dag",
         "reasons",
         "states",
@@ -54,11 +63,13 @@ class Standing:
         self.view_of = view_of
         self.states = [TaskState.PENDING] * len(dag.tasks)
         self.reasons: list[Reason | None] = [None] * len(dag.tasks)
-        self._carried: dict[int, int] = {}
-        self._cones: dict[int, tuple[int, int]] = {}
-        self._stood_for: dict[int, int] = {}
-        self._targets: dict[int, list[int]] = {}
-        self._uncovered: dict[int, int] = {}
+        self._memo: _Memory | None = None
+
+    @property
+    def _memory(self) -> _Memory:
+        if self._memo is None:
+            self._memo = _Memory()
+        return self._memo
 
     def broken(self, i: int) -> bool:
         """True if task ``i`` is Failed, or was skipped as ``dependency_failed``."""
@@ -92,18 +103,18 @@ class Standing:
 
     def targets(self, i: int) -> list[int]:
         """The broken dependencies for which task ``i``, which has ended, is itself a stand-in."""
-        found = self._targets.get(i)
+        found = self._memory.targets.get(i)
         if found is None:
-            found = self._targets[i] = self._find_targets(i)
+            found = self._memory.targets[i] = self._find_targets(i)
         return found
 
     def stood_for(self, i: int) -> int:
         """The set of tasks that task ``i`` stands for: its targets, and what those stood for."""
-        return _remembered(self._stood_for, i, self.targets, self._unite_targets)
+        return _remembered(self._memory.stood_for, i, self.targets, self._unite_targets)
 
     def carried(self, i: int) -> int:
         """The set of tasks that the Completed task ``i`` carries; `covers` knows what follows from it."""
-        return _remembered(self._carried, i, self.completed_dependencies, self._unite_carried)
+        return _remembered(self._memory.carried, i, self.completed_dependencies, self._unite_carried)
 
     def inflow(self, i: int) -> int:
         """The set of tasks that the Completed dependencies of task ``i`` carry."""
@@ -120,7 +131,7 @@ class Standing:
         """
         if carried and self._no_way_past(carried, i):
             return True
-        self._uncovered[i] = carried
+        self._memory.uncovered[i] = carried
         return False
 
     def _no_way_past(self, carried: int, i: int) -> bool:
@@ -136,7 +147,7 @@ class Standing:
             failed, skipped = self._cone(at)
             if not failed & ~carried:
                 continue
-            if not skipped & carried or not carried & ~self._uncovered.get(at, 0):
+            if not skipped & carried or not carried & ~self._memory.uncovered.get(at, 0):
                 return False
             ways.extend(self.broken_dependencies(at))
         return True
@@ -158,7 +169,7 @@ class Standing:
     def _unite_targets(self, i: int) -> int:
         united = 0
         for target in self.targets(i):
-            united |= 1 << target | self._stood_for[target]
+            united |= 1 << target | self._memory.stood_for[target]
         return united
 
     def _unite_carried(self, i: int) -> int:
@@ -166,7 +177,7 @@ class Standing:
 
     def _cone(self, i: int) -> tuple[int, int]:
         """The Failed tasks that broke task ``i``, and the skipped ones on the way; ``i`` itself included."""
-        return _remembered(self._cones, i, self._breakers, self._unite_cones)
+        return _remembered(self._memory.cones, i, self._breakers, self._unite_cones)
 
     def _breakers(self, i: int) -> list[int]:
         return [] if self.states[i] is TaskState.FAILED else self.broken_dependencies(i)
@@ -177,7 +188,7 @@ class Standing:
         failed = 0
         skipped = 1 << i
         for breaker in self._breakers(i):
-            above = self._cones[breaker]
+            above = self._memory.cones[breaker]
             failed |= above[0]
             skipped |= above[1]
         return failed, skipped

@@ -5,7 +5,8 @@ Times are microseconds since the epoch, UTC. Every JSON document travels as its 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from cloacina.model.status import AttemptState, ExecutionStatus, Reason
@@ -87,23 +88,17 @@ class Event(NamedTuple):
     detail: str
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Item:
     """All that one group writes for one execution; never split."""
 
     execution: str
     new: NewExecution | None = None
-    starts: list[AttemptStart] = field(default_factory=list[AttemptStart])
-    ends: list[AttemptEnd] = field(default_factory=list[AttemptEnd])
-    verdicts: list[Verdict] = field(default_factory=list[Verdict])
+    starts: Sequence[AttemptStart] = ()
+    ends: Sequence[AttemptEnd] = ()
+    verdicts: Sequence[Verdict] = ()
     progress: Progress | None = None
-    events: list[Event] = field(default_factory=list[Event])
-
-    @property
-    def rows(self) -> int:
-        """How many rows the item writes."""
-        single = (self.new is not None) + (self.progress is not None)
-        return single + len(self.starts) + len(self.ends) + len(self.verdicts) + len(self.events)
+    events: Sequence[Event] = ()
 
 
 @dataclass(frozen=True, slots=True)

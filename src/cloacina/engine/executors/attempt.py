@@ -66,15 +66,22 @@ class Attempt:
         self.stopping: AttemptState | None = None
         """Why the body was told to stop, if it was."""
         self.work: asyncio.Task[None] | None = None
-        self.timers: list[Timer] = []
+        self.timers: list[Timer] | None = None
         self.yielded = 0
         """How many waits for other executions hold back the slot."""
 
+    def due(self, timer: Timer) -> None:
+        """Call ``timer`` off when the attempt ends."""
+        if self.timers is None:
+            self.timers = []
+        self.timers.append(timer)
+
     def end(self, ending: Ending) -> None:
         """Report the ending, once."""
-        for timer in self.timers:
-            timer.cancel()
-        self.timers.clear()
+        if self.timers is not None:
+            for timer in self.timers:
+                timer.cancel()
+            self.timers = None
         if not self.ended:
             self.ended = True
             self.done(self, ending)

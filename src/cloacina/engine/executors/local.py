@@ -91,7 +91,7 @@ class LocalExecutor:
             timer = self._clock.call_later(
                 attempt.task_object.timeout, lambda: self.stop(attempt, AttemptState.TIMED_OUT)
             )
-            attempt.timers.append(timer)
+            attempt.due(timer)
         if attempt.task_object.is_async:
             attempt.work = self._loop.create_task(self._run(attempt))
         else:
@@ -109,7 +109,7 @@ class LocalExecutor:
             return
         attempt.work.cancel()
         grace = self._settings.cancel_grace
-        attempt.timers.append(self._clock.call_later(grace, lambda: self._write_off(attempt)))
+        attempt.due(self._clock.call_later(grace, lambda: self._write_off(attempt)))
 
     def metrics(self) -> ExecutorMetrics:
         return ExecutorMetrics(
