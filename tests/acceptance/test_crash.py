@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import random
 import signal
+from typing import get_args
 
 import pytest
 
 from acceptance.support.child import Child
+from acceptance.support.order import Pace
 from acceptance.support.shapes import MIXED
 from acceptance.support.stage import Stage, Theatre
+
+PACES = get_args(Pace)
 
 
 @pytest.mark.parametrize("kills", [30, pytest.param(700, marks=pytest.mark.campaign)])
 def test_one_database_survives_many_kills(stage: Stage, rng: random.Random, kills: int) -> None:
     for number in range(kills):
         asks = stage.asks(*rng.choices(MIXED, k=6), keyed=rng.random() < 0.3)
-        child = stage.start(asks, stay=True, at_once=rng.random() < 0.5)
+        child = stage.start(asks, stay=True, pace=rng.choice(PACES))
         assert kill_some_time(child, rng) == -signal.SIGKILL
         if number % 5 == 0:
             stage.midway()
@@ -26,14 +30,14 @@ def test_one_database_survives_many_kills(stage: Stage, rng: random.Random, kill
 
 @pytest.mark.parametrize("kills", [20, pytest.param(300, marks=pytest.mark.campaign)])
 def test_a_fresh_database_survives_a_kill(theatre: Theatre, rng: random.Random, kills: int) -> None:
-    plays = [(rng.choices(MIXED, k=30), rng.random() < 0.5, random.Random(rng.random())) for _ in range(kills)]
+    plays = [(rng.choices(MIXED, k=30), rng.choice(PACES), random.Random(rng.random())) for _ in range(kills)]
 
     def play(number: int) -> bool:
         if number > kills:
             return False
-        shapes, at_once, own = plays[number - 1]
+        shapes, pace, own = plays[number - 1]
         with theatre.stage(str(number)) as stage:
-            child = stage.start(stage.asks(*shapes), stay=True, at_once=at_once)
+            child = stage.start(stage.asks(*shapes), stay=True, pace=pace)
             assert kill_some_time(child, own) == -signal.SIGKILL
             stage.midway()
             stage.finish()
@@ -47,7 +51,7 @@ def test_a_fresh_database_survives_a_kill(theatre: Theatre, rng: random.Random, 
 def test_a_crash_loop_makes_progress(stage: Stage, rng: random.Random, backlog: int) -> None:
     """Each life is short and ends by `kill -9`; each completes something, and in the end all is done."""
     narrow = {"async_slots": 1, "thread_slots": 1, "window": 50}
-    child = stage.start(stage.asks(*["chain"] * backlog), at_once=True, stay=True, **narrow)
+    child = stage.start(stage.asks(*["chain"] * backlog), pace="at once", stay=True, **narrow)
     child.line("staying")
     child.kill()
     done, lives = completed(stage), 1

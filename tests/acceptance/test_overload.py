@@ -16,7 +16,7 @@ def test_a_bound_on_pending_work_is_kept_and_what_was_taken_is_done(stage: Stage
     assert sum(row.owner is None for row in stage.midway().executions.values()) == taken
     stage.open_gate()
     assert child.wait() == 0, child.tail()
-    assert len(stage.finally_().executions) == taken + 1
+    assert len(stage.finally_().executions) == taken + 2
 
 
 def test_work_that_waits_takes_no_memory(stage: Stage) -> None:
@@ -27,12 +27,13 @@ def test_work_that_waits_takes_no_memory(stage: Stage) -> None:
     child.wait()
     stage.open_gate()
     stage.finish()
-    assert len(stage.finally_().executions) == 3_001
+    assert len(stage.finally_().executions) == 3_002
 
 
 def jammed(stage: Stage, *, flood: int, max_pending: int = 0) -> Child:
     """A runner with room for one execution, which waits at the closed gate, and is offered so many more."""
     stage.close_gate()
-    child = stage.start(stage.asks("gated"), flood=flood, window=1, max_pending=max_pending)
+    first, asks = stage.asks("single"), stage.asks("gated")
+    child = stage.start(asks, first=first, flood=flood, window=1, max_pending=max_pending)
     child.line("waiting")
     return child

@@ -35,7 +35,7 @@ def test_several_poison_tasks_do_not_hide_behind_each_other(stage: Stage) -> Non
 def supervise(stage: Stage, shapes: list[str]) -> int:
     """Start a program again and again until it ends well; return how often it did not."""
     crashes = 0
-    child = stage.start(stage.asks(*shapes), at_once=True)
+    child = stage.start(stage.asks(*shapes), pace="at once")
     while child.wait() != 0:
         crashes += 1
         stage.midway()

@@ -25,7 +25,8 @@ def test_work_goes_on_by_itself_after_the_disk_failed(theatre: Theatre, step: in
     def play(number: int) -> bool:
         with theatre.stage(str(number)) as stage:
             fault = Fault("fail-io", number * step, times, full, once_up=True)
-            child = stage.start(stage.asks("diamond", "fallback"), fault=fault)
+            first, asks = stage.asks("single"), stage.asks("diamond", "fallback")
+            child = stage.start(asks, first=first, fault=fault)
             faulted = child.says("faulted")
             assert child.wait() == 0, child.tail()
             found = stage.finally_()
@@ -43,7 +44,8 @@ def test_nothing_acknowledged_is_lost_when_the_disk_fails_for_good(theatre: Thea
     def play(number: int) -> bool:
         with theatre.stage(str(number)) as stage:
             fault = Fault("fail-io", number * step, FOR_EVER, once_up=True)
-            child = stage.start(stage.asks("diamond", "fallback"), fault=fault)
+            first, asks = stage.asks("single"), stage.asks("diamond", "fallback")
+            child = stage.start(asks, first=first, fault=fault)
             if not child.says("logged cloacina.store"):
                 return False
             child.kill()
@@ -94,11 +96,11 @@ def test_nothing_acknowledged_is_lost_in_a_power_cut(
 def record(stage: Stage) -> list[power.Operation]:
     """Everything that two programs do, of which the first leaves work to the second."""
     trace = stage.folder / "trace"
-    child = stage.start(stage.asks(*MIXED * 25), trace=trace, stay=True)
+    child = stage.start(stage.asks(*MIXED * 25), trace=trace, stay=True, pace="to the end")
     child.line("staying")
     child.signal(signal.SIGTERM)
     assert child.wait() == 0, child.tail()
-    child = stage.start(stage.asks(*MIXED * 15), trace=trace, at_once=True)
+    child = stage.start(stage.asks(*MIXED * 15), trace=trace, pace="at once")
     assert child.wait() == 0, child.tail()
     stage.finally_()
     return power.read(trace)

@@ -14,7 +14,7 @@ from acceptance.support.stage import Stage
 def test_only_bodies_that_were_cut_run_again(stage: Stage) -> None:
     stage.close_gate()
     asks = stage.asks(*["gated"] * 5, *MIXED * 20)
-    child = stage.start(asks, at_once=True, stay=True, shutdown_grace=0.5, cancel_grace=0.1)
+    child = stage.start(asks, pace="at once", stay=True, shutdown_grace=0.5, cancel_grace=0.1)
     for _ in range(5):
         child.line("waiting")
     child.line("over")
@@ -29,11 +29,27 @@ def test_only_bodies_that_were_cut_run_again(stage: Stage) -> None:
     assert cut == [("waits", "shutdown")] * 5
 
 
+def test_bodies_may_finish_and_what_follows_is_handed_over(stage: Stage) -> None:
+    stage.close_gate()
+    child = stage.start(stage.asks("gated", "gated"), stay=True)
+    for _ in range(2):
+        child.line("waiting")
+    child.line("staying")
+    child.signal(signal.SIGTERM)
+    child.line("ending")
+    stage.open_gate()
+    assert child.wait() == 0, child.tail()
+    for tasks in stage.midway().attempts.values():
+        assert [(task, row.state) for task, rows in tasks.items() for row in rows] == [("waits", "completed")]
+    stage.finish()
+    stage.finally_()
+
+
 @pytest.mark.parametrize("stops", [10, pytest.param(200, marks=pytest.mark.campaign)])
 def test_no_body_is_cut_if_it_ends_within_the_grace(stage: Stage, stops: int) -> None:
     rng = random.Random(stops)
     for _ in range(stops):
-        child = stage.start(stage.asks(*rng.choices(MIXED, k=20)), at_once=True, stay=True)
+        child = stage.start(stage.asks(*rng.choices(MIXED, k=20)), pace="at once", stay=True)
         child.line("up")
         child.outlives(rng.uniform(0.0, 0.1))
         child.signal(signal.SIGTERM)

@@ -65,8 +65,8 @@ def test_one_waits_for_what_the_other_does(stage: Stage) -> None:
 
 def test_many_writers_never_see_a_locked_database(stage: Stage) -> None:
     children = [
-        stage.start(stage.asks(*MIXED * 20, keyed=keyed), at_once=at_once)
-        for keyed, at_once in ((True, True), (False, True), (True, False))
+        stage.start(stage.asks(*MIXED * 20, keyed=keyed), pace=pace)
+        for keyed, pace in ((True, "at once"), (False, "to the end"), (True, "in turn"))
     ]
     for child in children:
         assert child.wait() == 0, child.tail()

@@ -81,7 +81,7 @@ class History:
         rows = [row for of, row in self._rows if of == index]
         last = next((row for row in reversed(rows) if row.error), None)
         if last is not None and last.error is not None:
-            return f"{task}: {msgspec.json.decode(last.error, type=ErrorInfo)}"
+            return f"{task}: {_read_error(last.error)}"
         return f"{task}: {rows[-1].reason if rows else 'did not run'}"
 
 

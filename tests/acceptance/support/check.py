@@ -20,7 +20,6 @@ from acceptance.support.shapes import SHAPES
 from cloacina.model.status import AttemptState, ExecutionStatus, check_move
 
 ENDED_EXECUTIONS = frozenset({"completed", "failed", "cancelled"})
-ENDED_TASKS = frozenset({"completed", "failed", "timed_out", "skipped", "cancelled"})
 
 
 class Causes(NamedTuple):
@@ -59,6 +58,7 @@ def midway(path: Path, ledger: Path) -> Contents:
     _check(_phantoms(found, told), "phantoms")
     _check(_double(found, told), "double")
     _check(_illegal(found), "illegal moves")
+    _check(_half_over(found), "over, but not all of it")
     _check(_unexplained_starts(found, told), "bodies that started without a committed start")
     _check(_disorder(found, told), "bodies that started before their dependencies had ended")
     return found
@@ -114,12 +114,16 @@ def _double(found: Contents, told: Ledgers) -> Iterator[str]:
             yield f"{what} ended {times} times"
     for tasks in found.attempts.values():
         for rows in tasks.values():
-            if sum(row.state in ENDED_TASKS for row in rows[:-1]) > sum(map(_failed_and_went_on, rows[:-1])):
+            if any(row.over for row in rows[:-1]):
                 yield f"a task went on after it had ended: {rows}"
 
 
-def _failed_and_went_on(row: AttemptRow) -> bool:
-    return row.state in ("failed", "timed_out") and row.reason is None
+def _half_over(found: Contents) -> Iterator[str]:
+    for row in found.executions.values():
+        tasks = found.attempts.get(row.id, {})
+        over = [task for task in SHAPES[row.workflow].workflow.dag.ids if tasks.get(task) and tasks[task][-1].over]
+        if row.over != (len(over) == len(SHAPES[row.workflow].workflow.dag.ids)):
+            yield f"{row}: only {over} are over"
 
 
 def _illegal(found: Contents) -> Iterator[str]:
@@ -159,7 +163,7 @@ def _disorder(found: Contents, told: Ledgers) -> Iterator[str]:
         for needed in dag.dependencies[dag.index[start.task]]:
             rows = found.attempts[start.execution].get(dag.ids[needed], [])
             last = rows[-1] if rows else None
-            if last is None or last.state not in ENDED_TASKS or last.finished is None:
+            if last is None or not last.over or last.finished is None:
                 yield f"{start}: {dag.ids[needed]} had not ended: {rows}"
             elif row.started is None or last.finished > row.started:
                 yield f"{start}: {row} is older than {last}"

@@ -55,8 +55,14 @@ class AttemptRow(NamedTuple):
     runner: str | None
     started: int | None
     finished: int | None
+    retry_at: int | None
     reason: str | None
     suspect: int
+
+    @property
+    def over(self) -> bool:
+        """True if no other attempt follows it."""
+        return self.state in ("completed", "failed", "timed_out", "skipped", "cancelled") and self.retry_at is None
 
 
 class RunnerRow(NamedTuple):

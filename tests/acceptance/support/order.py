@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import msgspec
+
+
+Pace: TypeAlias = Literal["in turn", "at once", "to the end"]
 
 
 class Ask(NamedTuple):
@@ -26,7 +29,7 @@ class Fault(msgspec.Struct, frozen=True):
     full: bool = False
     """For fail-io: the disk is full, rather than broken."""
     once_up: bool = False
-    """Count from when the runner is up, rather than from the start of the process."""
+    """Count from when the runner is up and at rest, rather than from the start of the process."""
 
 
 class Order(msgspec.Struct, frozen=True):
@@ -35,6 +38,8 @@ class Order(msgspec.Struct, frozen=True):
     database: str
     ledger: str
     asks: tuple[Ask, ...] = ()
+    first: tuple[Ask, ...] = ()
+    """Asks to run to their end before the asks, and before a fault that waits for the runner to be up."""
     later: tuple[Ask, ...] = ()
     """Asks of which the next is submitted and waited for at each SIGUSR1."""
     settings: dict[str, Any] = {}
@@ -43,7 +48,7 @@ class Order(msgspec.Struct, frozen=True):
     """Where to write down everything that goes to the disk."""
     stay: bool = False
     """Run until SIGTERM; else until every execution in the database has ended."""
-    at_once: bool = False
-    """Submit all asks together; else one after the other."""
+    pace: Pace = "in turn"
+    """Submit one ask after the other, all of them together, or each after the end of the one before."""
     flood: int = 0
     """Submit so many more executions of ``single`` at once, as far as they are taken."""

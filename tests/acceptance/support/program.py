@@ -52,9 +52,11 @@ class _Program:
         order = self._order
         workflows = [shape.workflow for shape in SHAPES.values()]
         async with Runner(order.database, workflows=workflows, settings=Settings(**order.settings)) as runner:
+            say("up", runner.id)
+            for ask in order.first:
+                await runner.result(await self._submit(runner, ask))
             if self._fault is not None:
                 self._fault.arm()
-            say("up", runner.id)
             work = asyncio.create_task(self._work(runner))
             self._listen(runner, work)
             await asyncio.wait({work})
@@ -65,11 +67,13 @@ class _Program:
 
     async def _work(self, runner: Runner) -> None:
         order = self._order
-        if order.at_once:
+        if order.pace == "at once":
             await asyncio.gather(*(self._submit(runner, ask) for ask in order.asks))
         else:
             for ask in order.asks:
-                await self._submit(runner, ask)
+                execution = await self._submit(runner, ask)
+                if order.pace == "to the end":
+                    await runner.result(execution)
         if order.flood:
             await self._flood(runner, order.flood)
         if order.stay:

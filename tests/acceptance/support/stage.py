@@ -14,7 +14,7 @@ from acceptance.support import check, database
 from acceptance.support.check import Causes
 from acceptance.support.child import Child, Nursery
 from acceptance.support.ledger import Gate
-from acceptance.support.order import Ask, Fault, Order
+from acceptance.support.order import Ask, Fault, Order, Pace
 
 QUICK = {"poll_interval": 0.05}
 """Settings with which nothing takes long."""
@@ -53,25 +53,27 @@ class Stage:
         self,
         asks: Iterable[Ask] = (),
         *,
+        first: Iterable[Ask] = (),
         later: Iterable[Ask] = (),
         fault: Fault | None = None,
         trace: Path | None = None,
         stay: bool = False,
-        at_once: bool = False,
+        pace: Pace = "in turn",
         flood: int = 0,
         **settings: Any,
     ) -> Child:
-        """Start a program on this database."""
+        """Start a program on this database; see `Order`."""
         order = Order(
             str(self.database),
             str(self.ledger),
             tuple(asks),
+            tuple(first),
             tuple(later),
             {**QUICK, **settings},
             fault,
             None if trace is None else str(trace),
             stay,
-            at_once,
+            pace,
             flood,
         )
         child = self._nursery.start(order, self.folder / "log")

@@ -112,7 +112,7 @@ class FileLease:
         if self._thread.is_alive():
             self._thread.join()
         self._close()
-        self._path.unlink(missing_ok=True)
+        _remove(self._path)
 
     def forget(self) -> None:
         """In a forked child: close the copy of the descriptor, which would keep the lock alive."""
@@ -236,7 +236,7 @@ class Observer:
     def remove(self, runner: str) -> None:
         """Remove the file of a runner that is committed dead."""
         self._seen.pop(runner, None)
-        (self._folder / runner).unlink(missing_ok=True)
+        _remove(self._folder / runner)
 
     def _judge(self, name: str) -> Reason | None:
         try:
@@ -265,6 +265,13 @@ class Observer:
         note = _read(fd)
         lease = note.lease if note is not None else _UNWRITTEN
         return Reason.LOST_LEASE if now - seen.since >= lease else None
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        log.warning("the lease file %s could not be removed: %s", path, error.strerror)
 
 
 _UNWRITTEN = 30.0
