@@ -117,6 +117,33 @@ def test_a_group_that_was_frozen_on_its_way_is_refused(theatre: Theatre) -> None
     assert theatre.every(play) >= 7
 
 
+def test_a_dead_runner_can_own_nothing_any_more(theatre: Theatre) -> None:
+    """As above, but the other one lives on, and the frozen one dies as soon as it has written something."""
+    lease = 0.15
+
+    def play(number: int) -> bool:
+        with theatre.stage(str(number)) as stage:
+            first, asks = stage.asks("single"), stage.asks("diamond", "fallback", "single")
+            fault = Fault("freeze-before-begin", number, once_up=True, dies=True)
+            child = stage.start(asks, first=first, fault=fault, lease=lease)
+            if not child.says("freezing"):
+                return False
+            stage.frozen.add(child.pid)
+            left = [row for row in stage.read().executions.values() if not row.over]
+            other = stage.start(stay=True, lease=lease)
+            for row in left:
+                other.line(f"over {row.workflow} {row.id}")
+            if not left:
+                other.line("logged cloacina.recovery")
+            stage.thaw(child)
+            assert child.wait() == -signal.SIGKILL, child.tail()
+            end(other)
+            stage.finally_()
+            return True
+
+    assert theatre.every(play) >= 7
+
+
 def test_a_blocked_loop_gives_up_its_work_and_lives_on_when_it_is_free(stage: Stage) -> None:
     stage.close_gate()
     later = stage.asks("diamond")

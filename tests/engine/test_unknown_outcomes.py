@@ -25,6 +25,9 @@ class LossyStore:
         self._store = store
         self._answers = answers
 
+    def claimable(self, request: ClaimRequest) -> bool:
+        return self._store.claimable(request)
+
     def commit(self, group: Group) -> list[StoredExecution]:
         answer = self._answers.pop(0) if self._answers else FINE
         if answer == LOST_BEFORE:

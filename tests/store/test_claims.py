@@ -79,6 +79,15 @@ def test_nobody_wakes_for_a_version_that_it_does_not_have(
     assert stores.reader.next_wake_up(versions) is None
 
 
+def test_whether_there_is_anything_to_take_is_told_without_taking_it(stores: Stores) -> None:
+    assert not stores.writer.claimable(claim(9))
+    stores.writer.insert_unowned([new("e1")])
+    assert stores.writer.claimable(claim(9)) and stores.writer.claimable(claim(1))
+    assert not stores.writer.claimable(claim(0)) and not stores.writer.claimable(claim(9, "other"))
+    assert taken_by(stores, claim(9)) == ["e1"]
+    assert not stores.writer.claimable(claim(9))
+
+
 def test_an_item_and_a_claim_are_one_group(stores: Stores) -> None:
     stores.writer.insert_unowned([new("e1")])
     freed = submit("e2", owner=ME)

@@ -133,6 +133,8 @@ def _write_job(runner: str, number: int, batch: Batch) -> Callable[[WriteStore],
 
     def write(store: WriteStore) -> Written:
         nonlocal unknown, spent
+        if not batch.items and not unknown and batch.claim is not None and not store.claimable(batch.claim):
+            return written  # nothing is written where there is nothing to take: else idle runners wake each other
         while parts or spent:
             if spent:
                 store.commit(Group(runner, written.number + 1, ()))

@@ -80,6 +80,7 @@ class Driver:
         "_endings",
         "_fresh",
         "_host",
+        "_untimed",
         "_waits",
         "counted",
         "draft",
@@ -120,6 +121,8 @@ class Driver:
         """True while it counts in the runner's window."""
         self._fresh: list[Attempt] = []
         self._endings: list[tuple[Attempt, Ending]] = []
+        self._untimed: list[int] = []
+        """Waiting tasks whose timers are set once the item is committed."""
         self._cause: Reason | None = None
         self._deadline: Timer | None = None
         self._waits: Waits | None = None
@@ -170,6 +173,7 @@ class Driver:
         self.state.input = as_view(cast("dict[str, JSON]", decode(stored.input)), stored.input)
         self.draft.load(stored, self.state.dag)
         self._follow(self.state.restore(past_of(stored)), now)
+        self._untimed = list(self.state.due)
         self._set_timers(now)
         self._host.hear(self)
 
@@ -320,6 +324,7 @@ class Driver:
             self._follow(found, now)
             return
         state.wait(index, retry_at)
+        self._untimed.append(index)
         task = attempt.task_object
         if ending.state is AttemptState.TIMED_OUT and not task.is_async and not task.overlap:
             self._waits_of().hold(attempt)
@@ -382,8 +387,10 @@ class Driver:
         return self._waits
 
     def _set_timers(self, now: int) -> None:
-        for index, due in self.state.due.items():
-            if index not in self.ready:
+        untimed, self._untimed = self._untimed, []
+        for index in untimed:
+            due = self.state.due.get(index)
+            if due is not None:
                 self._waits_of().add(index, (due - now) / 1e6)
         deadline = self._deadline_at() if self._deadline is None else None
         if deadline is not None and deadline <= now:

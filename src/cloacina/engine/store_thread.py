@@ -29,6 +29,8 @@ class StoreThread(Generic[S]):
     again, with pauses that double up to two seconds, until it succeeds or the thread is told to stop.
     """
 
+    _store: S
+
     def __init__(self, name: str, loop: asyncio.AbstractEventLoop, randomness: Randomness) -> None:
         self._line = _Line(name, loop, randomness)
         self._between: Callable[[], None] | None = None

@@ -63,6 +63,7 @@ class ExecutionState:
     __slots__ = (
         "_after",
         "_before",
+        "_joined",
         "_limits",
         "_open",
         "_setbacks",
@@ -96,6 +97,8 @@ class ExecutionState:
         self._unread = [len(readers) for readers in dag.dependents]
         self._after: dict[int, dict[str, JSON]] = {}
         self._before: dict[int, dict[str, JSON]] = {}
+        self._joined = _NOT_JOINED
+        """The last view that was merged, by the tasks above it: all tasks of a layer may share it."""
 
     def begin(self) -> Consequences:
         """Decide the tasks that depend on nothing."""
@@ -208,7 +211,10 @@ class ExecutionState:
             return self.input
         if len(needed) == 1:
             return self._after_task(needed[0])
-        return self._merge(self.dag.ancestor_masks[index])
+        mask = self.dag.ancestor_masks[index]
+        if self._joined[0] != mask:
+            self._joined = mask, self._merge(mask)
+        return self._joined[1]
 
     def seen(self, index: int) -> dict[str, JSON]:
         """What a task that depends on task ``index`` alone sees."""
@@ -356,6 +362,7 @@ def _forgotten(index: int) -> dict[str, JSON]:
     raise ContextError("this execution is no longer driven here")
 
 
+_NOT_JOINED: tuple[int, dict[str, JSON]] = 0, {}
 _ORDINARY = frozenset(
     {AttemptState.COMPLETED, AttemptState.SKIPPED, AttemptState.RUNNING, AttemptState.CANCELLED}
 )

@@ -13,6 +13,7 @@ from typing import Protocol
 
 from cloacina.model.status import ExecutionStatus, Reason
 from cloacina.store.rows import (
+    ClaimRequest,
     ExecutionFilter,
     Group,
     NewExecution,
@@ -31,6 +32,10 @@ class WriteStore(Protocol):
         the claim answers with everything that the runner owns. Raises `Fenced` if the runner is not alive
         under that number, `StoreRefused` if a row to change was not there or a row to insert was.
         """
+        ...
+
+    def claimable(self, request: ClaimRequest) -> bool:
+        """True if a commit with this claim would take anything. Writes nothing."""
         ...
 
     def insert_unowned(self, rows: Sequence[NewExecution]) -> list[StoredExecution | None]:

@@ -30,6 +30,7 @@ class Armed:
         self._fault = fault
         self._count = 0
         self._live = False
+        self._dying = False
         if fault.kind.endswith("-io"):
             put_in_disk(self.step)
         else:
@@ -62,17 +63,24 @@ class Armed:
         return self._live and 0 <= self._count - self._fault.at < self._fault.times
 
     def _watch(self, connection: apsw.Connection) -> None:
-        after = self._fault.kind.endswith("-after-commit")
-        mask = apsw.SQLITE_TRACE_PROFILE if after else apsw.SQLITE_TRACE_STMT
-        connection.trace_v2(mask, self._traced)
+        connection.trace_v2(apsw.SQLITE_TRACE_STMT | apsw.SQLITE_TRACE_PROFILE, self._traced)
 
     def _traced(self, event: dict[str, Any]) -> None:
-        statement = "BEGIN IMMEDIATE" if self._fault.kind.endswith("-begin") else "COMMIT"
-        if event["sql"] == statement and self._due():
+        statement = _STATEMENTS.get(event["sql"])
+        if statement is None:
+            return
+        moment = f"-{'before' if event['code'] == apsw.SQLITE_TRACE_STMT else 'after'}-{statement}"
+        if self._dying and moment == "-after-commit":
+            die()
+        if self._fault.kind.endswith(moment) and self._due():
             if self._fault.kind.startswith("kill"):
                 die()
+            self._dying = self._fault.dies
             say("freezing")
             signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)  # to this thread: it must not go on
+
+
+_STATEMENTS = {"BEGIN IMMEDIATE": "begin", "COMMIT": "commit"}
 
 
 class Recorder:

@@ -26,6 +26,8 @@ class Fault(msgspec.Struct, frozen=True):
     at: int
     times: int = 1
     """At how many in a row."""
+    dies: bool = False
+    """For a freeze: after the thaw it is killed as soon as it has committed something."""
     full: bool = False
     """For fail-io: the disk is full, rather than broken."""
     once_up: bool = False

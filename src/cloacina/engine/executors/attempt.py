@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from cloacina.errors import ContextError, PermanentError
+from cloacina.errors import PermanentError
 from cloacina.model.context import Context
 from cloacina.model.patch import Patch
 from cloacina.model.result import ErrorInfo
@@ -96,7 +96,7 @@ class Attempt:
             return Ending(AttemptState.FAILED, error=PermanentError(self._returned(returned)))
         try:
             return Ending(AttemptState.COMPLETED, patch=self.context.patch())
-        except ContextError as refused:
+        except BaseException as refused:  # the objects that a body left in a list have code of their own
             return Ending(AttemptState.FAILED, error=refused)
 
     def _stop_error(self, error: BaseException | None) -> BaseException | None:
@@ -121,16 +121,32 @@ class Attempt:
 def describe(error: BaseException) -> ErrorInfo:
     """An error as it is stored: cleaned, cut to 8 KB, and safe to make from any exception whatever."""
     kind = type(error)
-    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+
+    def trace() -> str:
+        return "".join(traceback.format_exception(kind, error, _of_the_body(error), limit=-20))
+
+    return ErrorInfo(
+        _told("type", lambda: _qualified(kind), 200),
+        _told("text", lambda: str(error), ERROR_BYTES),
+        _told("traceback", trace, ERROR_BYTES),
+    )
+
+
+def _told(what: str, make: Callable[[], str], limit: int) -> str:
     try:
-        message = str(error)
+        return clean(make(), limit)
     except BaseException as broken:
-        message = f"<the error's text cannot be made: {type(broken).__name__}>"
-    try:
-        told = "".join(traceback.format_exception(kind, error, _of_the_body(error), limit=-20))
-    except BaseException as broken:
-        told = f"<the traceback cannot be made: {type(broken).__name__}>"
-    return ErrorInfo(clean(name, 200), clean(message, ERROR_BYTES), clean(told, ERROR_BYTES))
+        return f"<the error's {what} cannot be made: {_NAME(type(broken))}>"
+
+
+def _qualified(kind: type) -> str:
+    module, name = _MODULE(kind), _NAME(kind)
+    return name if module == "builtins" else f"{module}.{name}"
+
+
+# A class may have any metaclass, which may say anything when it is asked for a name.
+_NAME: Callable[[type], str] = type.__dict__["__qualname__"].__get__
+_MODULE: Callable[[type], str] = type.__dict__["__module__"].__get__
 
 
 def _of_the_body(error: BaseException) -> TracebackType | None:

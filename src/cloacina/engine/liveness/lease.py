@@ -221,7 +221,9 @@ class Observer:
     def dead(self, mine: str) -> dict[str, Reason]:
         """The dead among the runners that have a file, with the reason their attempts are given."""
         found: dict[str, Reason] = {}
-        for name in self.files():
+        files = self.files()
+        self._seen = {name: seen for name, seen in self._seen.items() if name in files}
+        for name in files:
             if name != mine and (reason := self._judge(name)) is not None:
                 found[name] = reason
         return found

@@ -40,15 +40,20 @@ _PARK = "UPDATE executions SET status = 'parked', owner = NULL WHERE id = ?1"
 _TELL = "INSERT INTO events (execution, at, kind, detail) VALUES (?1, ?2, 'parked', ?3)"
 
 
+def candidates(connection: Connection, request: ClaimRequest) -> str:
+    """The ids, as a JSON array, of what the claim would take."""
+    if request.limit <= 0 or not request.versions:
+        return "[]"
+    ids: str = connection.value(CANDIDATES, (encode(request.versions), request.limit, request.now))
+    return ids
+
+
 def claim(connection: Connection, runner: str, request: ClaimRequest) -> list[StoredExecution]:
     """Give up to ``request.limit`` executions to ``runner``: highest priority first, then oldest.
 
     One that set itself a time to wake up is taken from that time on. Returns them with their attempts.
     """
-    if request.limit <= 0 or not request.versions:
-        return []
-    pairs = encode(request.versions)
-    ids: str = connection.value(CANDIDATES, (pairs, request.limit, request.now))
+    ids = candidates(connection, request)
     if ids == "[]":
         return []
     connection.change(TAKE, (runner, ids))

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from cloacina.errors import StoreError
 from cloacina.model.status import ExecutionStatus, Reason
 from cloacina.store.location import Location
 from cloacina.store.rows import (
+    ClaimRequest,
     ExecutionFilter,
     Group,
     NewExecution,
     RunnerRow,
     StoredExecution,
 )
-from cloacina.store.sqlite import groups, reads, runners, unowned
+from cloacina.store.sqlite import claims, groups, reads, runners, unowned
 from cloacina.store.sqlite.batches import encode
 from cloacina.store.sqlite.connection import Connection, create
 from cloacina.store.sqlite.migrations.prepare import prepare
@@ -95,6 +97,9 @@ class SqliteWriter:
 
     def commit(self, group: Group) -> list[StoredExecution]:
         return groups.commit(self._connection, group)
+
+    def claimable(self, request: ClaimRequest) -> bool:
+        return claims.candidates(self._connection, replace(request, limit=min(request.limit, 1))) != "[]"
 
     def insert_unowned(self, rows: Sequence[NewExecution]) -> list[StoredExecution | None]:
         return unowned.insert(self._connection, rows)
