@@ -52,7 +52,9 @@ def test_failures_skips_and_retries_survive_a_kill_at_every_point(
 
 @pytest.mark.parametrize("owned", [True, False], ids=["owned", "unowned"])
 @pytest.mark.parametrize(("moment", "step"), [(BEFORE, 1), (AFTER, 1), (DISK, 3)])
-def test_a_submit_is_stored_whole_or_not_at_all(theatre: Theatre, moment: str, step: int, owned: bool) -> None:
+def test_a_submit_is_stored_whole_or_not_at_all(
+    theatre: Theatre, moment: str, step: int, owned: bool
+) -> None:
     """A runner at rest owns at once what it stores; one that has just started stores it for whoever claims it."""
 
     def play(number: int) -> bool:

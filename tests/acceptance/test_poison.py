@@ -16,7 +16,7 @@ def test_a_poison_task_fails_after_the_documented_number_of_crashes(stage: Stage
     crashes = supervise(stage, [*good[:15], shape, *good[15:]])
     assert crashes == CRASHES_AS_ANY_OTHER + CRASH_CAP
     found = stage.finally_()
-    poison = next(row for row in found.executions.values() if row.workflow == shape)
+    (poison,) = found.of(shape)
     (rows,) = found.attempts[poison.id].values()
     assert [(row.state, row.reason, row.suspect) for row in rows] == [
         *[("interrupted", "crash", 0)] * CRASHES_AS_ANY_OTHER,

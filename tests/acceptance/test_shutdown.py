@@ -24,8 +24,7 @@ def test_only_bodies_that_were_cut_run_again(stage: Stage) -> None:
     assert {runner.state for runner in found.runners.values()} == {"stopped"}
     assert {row.owner for row in found.executions.values()} == {None}
     stage.finish()
-    rows = [row for tasks in stage.finally_().attempts.values() for task in tasks.values() for row in task]
-    cut = [(row.task, row.reason) for row in rows if row.state == "interrupted"]
+    cut = [(row.task, row.reason) for row in stage.finally_().rows if row.state == "interrupted"]
     assert cut == [("waits", "shutdown")] * 5
 
 
@@ -39,8 +38,7 @@ def test_bodies_may_finish_and_what_follows_is_handed_over(stage: Stage) -> None
     child.line("ending")
     stage.open_gate()
     assert child.wait() == 0, child.tail()
-    for tasks in stage.midway().attempts.values():
-        assert [(task, row.state) for task, rows in tasks.items() for row in rows] == [("waits", "completed")]
+    assert [(row.task, row.state) for row in stage.midway().rows] == [("waits", "completed")] * 2
     stage.finish()
     stage.finally_()
 
@@ -56,8 +54,7 @@ def test_no_body_is_cut_if_it_ends_within_the_grace(stage: Stage, stops: int) ->
         assert child.wait() == 0, child.tail()
         stage.midway()
     stage.finish()
-    rows = [row for tasks in stage.finally_().attempts.values() for task in tasks.values() for row in task]
-    assert not [row for row in rows if row.state == "interrupted"]
+    assert {row.reason for row in stage.finally_().rows} == {None, "dependency_failed"}
 
 
 def test_a_second_signal_ends_it_at_once(stage: Stage) -> None:

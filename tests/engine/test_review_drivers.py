@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -122,3 +123,38 @@ async def test_a_zombie_of_an_earlier_life_has_no_say_in_the_slots_of_the_next_o
         gate.open()
         await turn(200)
         assert now.executor._free[True] == 2 and now._bodies == 0
+
+
+async def test_an_execution_that_cannot_even_be_parked_cannot_be_cancelled_but_says_so() -> None:
+    gate = Gate()
+    holds = Workflow("holds", [task(gate.pass_through, id="it")])
+    async with in_memory(holds) as runner:
+        handle = await runner.submit(holds)
+        await gate.reached()
+        store = interfere(runner)
+        store.refuses = lambda group: StoreRefused("says the test") if group.items else None
+        gate.open()
+        await until(lambda: handle.id not in runner._engine.life.drivers, "giving up")
+        with pytest.raises(StoreRefused, match="given up"):
+            await asyncio.wait_for(handle.cancel(), 10)
+        assert "given up" in (await runner.explain(handle.id)).reason
+
+
+async def test_a_thread_that_cannot_be_started_fails_the_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
+    left, whole = [2], threading.Thread.start
+
+    def start(self: threading.Thread) -> None:
+        if self.name.startswith("cloacina-body") and left[0]:
+            left[0] -= 1
+            raise RuntimeError("can't start new thread")
+        whole(self)
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    ran = Workflow("ran")
+
+    @ran.task(retry=False)
+    def it(ctx: Context) -> None: ...
+
+    async with in_memory(ran, thread_slots=1) as runner:
+        for expected in (FAILED, FAILED, COMPLETED, COMPLETED):
+            assert (await runner.execute(ran, timeout=10)).status is expected

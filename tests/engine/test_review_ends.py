@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from cloacina.engine.engine import Engine
-from cloacina.errors import CloacinaError, RunnerClosed, StoreBusy
+from cloacina.errors import CloacinaError, Fenced, RunnerClosed, StoreBusy
 from cloacina.model.context import Context
 from cloacina.model.status import ExecutionStatus
 from cloacina.model.task import task
@@ -178,3 +178,14 @@ async def test_a_shutdown_during_the_start_leaves_nothing_open(tmp_path: Path) -
     with pytest.raises(RunnerClosed):
         await start
     assert not engine_threads()
+
+
+async def test_a_rebirth_that_waits_for_the_database_does_not_hold_up_the_end() -> None:
+    runner = in_memory(echo())
+    await runner.start()
+    engine = runner._engine
+    interfere(runner).plan("recover", *[_busy] * 10_000)
+    engine._lost(engine.life.runner, Fenced("says the test"))
+    await turn()
+    async with asyncio.timeout(20):
+        await runner.shutdown(grace=0)

@@ -9,7 +9,7 @@ from cloacina.engine.driver import Driver
 from cloacina.engine.engine import Engine
 from cloacina.engine.records import result_of
 from cloacina.model.dag import Dag
-from cloacina.model.result import ExecutionResult, TaskResult
+from cloacina.model.result import ExecutionResult, TaskResult, moment
 from cloacina.model.status import ExecutionStatus, TaskState
 from cloacina.store.rows import StoredExecution
 
@@ -38,8 +38,10 @@ async def explain(engine: Engine, stored: StoredExecution) -> Explanation:
     reason = await _execution_reason(engine, stored, driver)
     workflow = engine.registry.find(stored.workflow) if ids else None
     dag = workflow.dag if workflow is not None else None
+    due = {row.task: row.retry_at for row in stored.attempts if row.retry_at is not None}
+    aside = "its execution was set aside" if stored.status is ExecutionStatus.PARKED else None
     tasks = {
-        task.id: _task_reason(task, result, dag, driver)
+        task.id: aside or _task_reason(task, result, dag, driver, due)
         for task in result.tasks.values()
         if not task.state.terminal
     }
@@ -51,10 +53,12 @@ async def _execution_reason(engine: Engine, stored: StoredExecution, driver: Dri
         return stored.error or "it was set aside"
     if driver is not None:
         return f"driven by this process, runner {engine.life.runner}"
+    if stored.id in engine.life.refusals.given_up:
+        return engine.life.refusals.given_up[stored.id]
     if stored.owner is not None:
         return f"driven by runner {stored.owner}"
     if stored.wake_at is not None:
-        return f"stored away until its next retry is due, at {stored.wake_at} µs since 1970"
+        return f"stored away until something is due, at {moment(stored.wake_at)}"
     offered = await engine.means.reader.run(lambda store: store.offered(stored.workflow, stored.version))
     if offered:
         return "stored, and waiting for a runner with room to claim it"
@@ -67,12 +71,18 @@ async def _execution_reason(engine: Engine, stored: StoredExecution, driver: Dri
     )
 
 
-def _task_reason(task: TaskResult, result: ExecutionResult, dag: Dag | None, driver: Driver | None) -> str:
+def _task_reason(
+    task: TaskResult, result: ExecutionResult, dag: Dag | None, driver: Driver | None, due: Mapping[str, int]
+) -> str:
     if task.state is TaskState.RUNNING:
         last = task.history[-1]
-        return f"attempt {last.number} has run since {last.started}"
+        waits = driver is not None and any(
+            attempt.task == task.id and attempt.yielded for attempt in driver.running.values()
+        )
+        more = ", and waits for another execution" if waits else ""
+        return f"attempt {last.number} has run since {last.started}{more}"
     if task.state is TaskState.WAITING:
-        return f"attempt {task.history[-1].number} failed ({task.error}); its retry is due"
+        return f"attempt {task.history[-1].number} failed ({task.error}); its retry is due at {moment(due[task.id])}"
     if dag is None:
         return "this process does not have its workflow"
     open_ones = [

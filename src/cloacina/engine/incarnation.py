@@ -85,7 +85,7 @@ class Incarnation:
         self._heard: deque[Driver] = deque()
         self._batch: list[Driver] = []
         self._unanswered: dict[str, tuple[NewExecution, Answer]] = {}
-        self._refusals = Refusals(self.runner, means.reader, self.gone)
+        self.refusals = Refusals(self.runner, means.reader, self.gone)
         self._active = 0
         self._bodies = 0
         self._quiet = asyncio.Event()
@@ -137,14 +137,14 @@ class Incarnation:
         """Start nothing more, let running bodies finish for ``grace`` seconds, then cut the others."""
         self.stopping = True
         self.claims.close()
+        if self._bodies > 0:
+            log.warning("bodies that still run: %d; they get %ss to end, or a second stop", self._bodies, grace)
         try:
             async with asyncio.timeout(grace):
                 await self._run_out()
         except TimeoutError:
             if self._bodies > 0:
-                log.warning(
-                    "%d bodies did not end within %ss and are cut; they run again", self._bodies, grace
-                )
+                log.warning("bodies that did not end and are cut: %d", self._bodies)
         try:
             async with asyncio.timeout(max(grace, 1.0)):
                 await self.committer.drain()
@@ -353,7 +353,7 @@ class Incarnation:
     def _refused(self, driver: Driver, error: StoreRefused) -> None:
         unanswered = self._unanswered.pop(driver.id, None)
         if unanswered is None:
-            self._refusals.handle(driver, error)
+            self.refusals.handle(driver, error)
             return
         driver.drop()
         self.gone(driver)

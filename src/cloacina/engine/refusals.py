@@ -28,6 +28,8 @@ class Refusals:
         self._runner = runner
         self._reader = reader
         self._dropped = dropped
+        self.given_up: dict[str, str] = {}
+        """Executions that are stored as this runner's and have no driver any more, each with the reason."""
 
     def handle(self, driver: Driver, error: StoreRefused) -> None:
         """The item of ``driver`` was refused."""
@@ -40,6 +42,9 @@ class Refusals:
             self._park(driver, error)
         else:
             log.error("the execution is given up", extra={"execution": driver.id})
+            self.given_up[driver.id] = (
+                f"execution {driver.id} is given up by this runner, and the next one goes on with it: {error}"
+            )
             driver.drop()
             self._dropped(driver)
 

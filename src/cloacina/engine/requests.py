@@ -20,6 +20,7 @@ from cloacina.errors import (
     IdempotencyConflict,
     NotTheOwner,
     ResultTimeout,
+    StoreRefused,
     ValidationError,
 )
 from cloacina.model.context import Context
@@ -210,6 +211,9 @@ class Requests:
             raise NotTheOwner(
                 f"execution {execution} is driven by runner {stored.owner} in another process: cancel it there"
             )
+        why = self._engine.life.refusals.given_up.get(execution)
+        if why is not None:
+            raise StoreRefused(why)
         await asyncio.sleep(0)
 
     async def _prepare(

@@ -6,6 +6,8 @@ import logging
 from contextvars import ContextVar
 from typing import Protocol, TextIO
 
+from cloacina.errors import ValidationError
+
 FIELDS = ("execution", "workflow", "task", "attempt")
 
 
@@ -45,7 +47,9 @@ class _OneLine(logging.Formatter):
         return super().formatMessage(record)
 
 
-_ESCAPES = {code: f"\\x{code:02x}" for code in (*range(32), 127) if code != 9}
+# Everything that ends a line somewhere or steers a terminal: control characters of both sets, line separators.
+_ESCAPES = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if code != 9}
+_ESCAPES |= {code: f"\\u{code:04x}" for code in (0x2028, 0x2029)}
 
 
 def get_logger(name: str) -> logging.Logger:
@@ -59,8 +63,13 @@ def get_logger(name: str) -> logging.Logger:
 def init_logging(level: int | str = logging.INFO, stream: TextIO | None = None) -> logging.Handler:
     """Print records of all loggers, with the attempt they belong to; calling it again replaces the handler.
 
-    ``level`` is a level of `logging`; ``stream`` is standard error unless given. Returns the handler.
+    ``level`` is a level of `logging` or its name; ``stream`` is standard error unless given. Returns the handler.
+    Raises `ValidationError` for an unknown level.
     """
+    known_levels = logging.getLevelNamesMapping()
+    chosen = known_levels.get(level.upper()) if isinstance(level, str) else level
+    if not isinstance(chosen, int):
+        raise ValidationError(f"log level {level!r:.80} must be a number or one of {', '.join(known_levels)}")
     root = logging.getLogger()
     for handler in [known for known in root.handlers if getattr(known, "_cloacina", False)]:
         root.removeHandler(handler)
@@ -73,5 +82,5 @@ def init_logging(level: int | str = logging.INFO, stream: TextIO | None = None) 
     )
     handler._cloacina = True  # type: ignore[attr-defined]
     root.addHandler(handler)
-    root.setLevel(level)
+    root.setLevel(chosen)
     return handler

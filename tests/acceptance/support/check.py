@@ -121,8 +121,9 @@ def _double(found: Contents, told: Ledgers) -> Iterator[str]:
 def _half_over(found: Contents) -> Iterator[str]:
     for row in found.executions.values():
         tasks = found.attempts.get(row.id, {})
-        over = [task for task in SHAPES[row.workflow].workflow.dag.ids if tasks.get(task) and tasks[task][-1].over]
-        if row.over != (len(over) == len(SHAPES[row.workflow].workflow.dag.ids)):
+        ids = SHAPES[row.workflow].workflow.dag.ids
+        over = [task for task in ids if task in tasks and tasks[task][-1].over]
+        if row.over != (len(over) == len(ids)):
             yield f"{row}: only {over} are over"
 
 
@@ -147,7 +148,7 @@ def _unexplained_starts(found: Contents, told: Ledgers) -> Iterator[str]:
         row = _row(found, start)
         if row is None:
             yield f"{start} has no row"
-        elif row.runner is None or found.runners[row.runner].pid != start.pid:
+        elif found.pid(row) != start.pid:
             yield f"{start} was started by another than {row} says"
         if times[start[:3]] > 1:
             yield f"{start} started {times[start[:3]]} times"
@@ -194,7 +195,7 @@ def _wrong(found: Contents) -> Iterator[str]:
 
 def _same(context: Any, wanted: dict[str, Any]) -> bool:
     """True if they are equal, where ``...`` equals anything."""
-    if not isinstance(context, dict) or list(sorted(context)) != sorted(wanted):
+    if not isinstance(context, dict) or sorted(context) != sorted(wanted):
         return False
     return all(value is ... or context[key] == value for key, value in wanted.items())
 
@@ -237,9 +238,7 @@ def _left_over(found: Contents) -> Iterator[str]:
     for row in found.executions.values():
         if row.owner is not None:
             yield f"{row} still has an owner"
-    for tasks in found.attempts.values():
-        for rows in tasks.values():
-            yield from (f"{row} still runs" for row in rows if row.state == "running")
+    yield from (f"{row} still runs" for row in found.rows if row.state == "running")
 
 
 def _row(found: Contents, start: Start) -> AttemptRow | None:
@@ -261,4 +260,3 @@ def _sorted(entries: list[Entry]) -> Ledgers:
         elif kind == "over":
             told.over[words[0]] += 1
     return told
-

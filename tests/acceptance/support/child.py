@@ -122,10 +122,10 @@ class Child:
             if (line + " ").startswith(words + " "):
                 self._unread.remove(line)
                 return line[len(words) + 1 :]
-        while (line := self._output.next(PATIENCE)) is not None:
-            if (line + " ").startswith(words + " "):
-                return line[len(words) + 1 :]
-            self._unread.append(line)
+        while (more := self._output.next(PATIENCE)) is not None:
+            if (more + " ").startswith(words + " "):
+                return more[len(words) + 1 :]
+            self._unread.append(more)
         return None
 
 

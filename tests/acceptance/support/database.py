@@ -62,7 +62,10 @@ class AttemptRow(NamedTuple):
     @property
     def over(self) -> bool:
         """True if no other attempt follows it."""
-        return self.state in ("completed", "failed", "timed_out", "skipped", "cancelled") and self.retry_at is None
+        return (
+            self.state in ("completed", "failed", "timed_out", "skipped", "cancelled")
+            and self.retry_at is None
+        )
 
 
 class RunnerRow(NamedTuple):
@@ -90,6 +93,19 @@ class Contents(NamedTuple):
     runners: dict[str, RunnerRow]
     audit: list[Move]
 
+    @property
+    def rows(self) -> list[AttemptRow]:
+        """Every attempt."""
+        return [row for tasks in self.attempts.values() for rows in tasks.values() for row in rows]
+
+    def of(self, workflow: str) -> list[ExecutionRow]:
+        """The executions of one workflow."""
+        return [row for row in self.executions.values() if row.workflow == workflow]
+
+    def pid(self, row: AttemptRow) -> int:
+        """The process that an attempt ran in."""
+        return self.runners[row.runner or ""].pid
+
 
 def prepare(path: Path) -> None:
     """Make the database, with triggers that write down every change of a state, in its own transaction."""
@@ -111,7 +127,9 @@ def read(path: Path) -> Contents:
             {row[0]: ExecutionRow(*row) for row in _rows(connection, ExecutionRow, "executions")},
             _by_task([AttemptRow(*row) for row in _rows(connection, AttemptRow, "attempts")]),
             {row[0]: RunnerRow(*row) for row in _rows(connection, RunnerRow, "runners")},
-            [Move(*row) for row in _rows(connection, Move, "audit ORDER BY id")] if _audited(connection) else [],
+            [Move(*row) for row in _rows(connection, Move, "audit ORDER BY id")]
+            if _audited(connection)
+            else [],
         )
     finally:
         connection.close()

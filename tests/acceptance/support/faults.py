@@ -54,9 +54,7 @@ class Armed:
         say("faulted", kind, file)
         if self._fault.full:
             raise apsw.FullError("the disk is full, says the test")
-        error = apsw.IOError("the disk is broken, says the test")
-        error.extendedresult = apsw.SQLITE_IOERR_FSYNC if kind == "sync" else apsw.SQLITE_IOERR_WRITE
-        raise error
+        raise apsw.exception_for(apsw.SQLITE_IOERR_FSYNC if kind == "sync" else apsw.SQLITE_IOERR_WRITE)
 
     def _due(self) -> bool:
         self._count += self._live

@@ -6,7 +6,6 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 import msgspec
 
-
 Pace: TypeAlias = Literal["in turn", "at once", "to the end"]
 
 

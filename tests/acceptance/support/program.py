@@ -91,7 +91,9 @@ class _Program:
             work.cancel()
 
         loop.add_signal_handler(signal.SIGTERM, stop)
-        loop.add_signal_handler(signal.SIGUSR1, lambda: self._tasks.add(loop.create_task(self._later(runner))))
+        loop.add_signal_handler(
+            signal.SIGUSR1, lambda: self._tasks.add(loop.create_task(self._later(runner)))
+        )
 
     async def _later(self, runner: Runner) -> None:
         await runner.result(await self._submit(runner, next(self._later_asks)))
@@ -121,4 +123,3 @@ class _Program:
         live = [status for status in ExecutionStatus if not status.terminal]
         while found := await runner.list(status=live, limit=10_000):
             await asyncio.gather(*(runner.result(one.id) for one in found))
-

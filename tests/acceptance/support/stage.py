@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shutil
 import signal
+import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -12,12 +14,14 @@ from typing import Any
 
 from acceptance.support import check, database
 from acceptance.support.check import Causes
-from acceptance.support.child import Child, Nursery
+from acceptance.support.child import PATIENCE, Child, Nursery
 from acceptance.support.ledger import Gate
 from acceptance.support.order import Ask, Fault, Order, Pace
 
 QUICK = {"poll_interval": 0.05}
 """Settings with which nothing takes long."""
+
+_never = threading.Event()
 
 AT_ONCE = 2
 """How many stages `every` plays at the same time."""
@@ -101,6 +105,14 @@ class Stage:
         """Run a program until everything is over, which must end well."""
         child = self.start(asks, **settings)
         assert child.wait() == 0, child.tail()
+
+    def wait_until_dead(self, runner: str) -> None:
+        """Wait until somebody has declared a runner dead, and has removed its lease."""
+        lease = Path(f"{self.database}-runners") / runner
+        deadline = time.monotonic() + PATIENCE
+        while lease.exists():
+            assert time.monotonic() < deadline, f"{lease} stays"
+            _never.wait(0.01)
 
     def midway(self) -> database.Contents:
         """Check what must hold at every moment."""

@@ -95,7 +95,7 @@ class LocalExecutor:
         if attempt.task_object.is_async:
             attempt.work = self._loop.create_task(self._run(attempt))
         else:
-            self._threads.start(lambda: self._run_on_thread(attempt))
+            self._start_on_thread(attempt)
 
     def stop(self, attempt: Attempt, why: AttemptState) -> None:
         if attempt.ended:
@@ -132,6 +132,12 @@ class LocalExecutor:
         except BaseException as caught:
             error = caught
         self._finish(attempt, attempt.conclude(returned, error))
+
+    def _start_on_thread(self, attempt: Attempt) -> None:
+        try:
+            self._threads.start(lambda: self._run_on_thread(attempt))
+        except RuntimeError as error:
+            self._finish(attempt, Ending(AttemptState.FAILED, error=error))
 
     def _run_on_thread(self, attempt: Attempt) -> None:
         def body() -> Any:

@@ -20,19 +20,18 @@ class BodyThreads:
         self._closed = False
 
     def start(self, work: Callable[[], None]) -> None:
-        """Run ``work`` on a thread at once; it must not raise."""
+        """Run ``work``, which must not raise, on a thread at once. Raises `RuntimeError` if there can be none."""
         if self._closed:
             raise RunnerClosed("the runner's threads have been closed")
         with self._lock:
             spare = self._idle > 0
             if spare:
                 self._idle -= 1
-            else:
-                self._threads += 1
-        self._work.put(work)
         if not spare:
-            name = f"cloacina-body-{self._threads}"
+            name = f"cloacina-body-{self._threads + 1}"
             threading.Thread(target=self._serve, name=name, daemon=True).start()
+            self._threads += 1
+        self._work.put(work)
 
     def close(self) -> None:
         """Let idle threads end, and busy ones after what they do now."""
