@@ -47,7 +47,13 @@ def observed(heard: Heard, fail: bool, kind: str = "async") -> Workflow:
     both = {"on_success": listener(heard, "success", kind), "on_failure": listener(heard, "failure", kind)}
     tasks = [
         task(it, retry=False, **both),
-        task(it, id="skipped", dependencies=["it"], trigger_rules=task_failed("it") & ~task_failed("it"), **both),
+        task(
+            it,
+            id="skipped",
+            dependencies=["it"],
+            trigger_rules=task_failed("it") & ~task_failed("it"),
+            **both,
+        ),
     ]
     return Workflow("observed", tasks, **both)
 
@@ -169,7 +175,9 @@ async def test_an_error_in_a_callback_is_logged_and_harmless(
     workflow = Workflow("broken", [task(it, on_success=callback)], on_success=callback)
     async with in_memory() as runner:
         result = await runner.execute(workflow)
-        await until(lambda: len([record for record in caplog.records if "callback failed" in record.message]) == 2)
+        await until(
+            lambda: len([record for record in caplog.records if "callback failed" in record.message]) == 2
+        )
         assert (await runner.execute(workflow)).status is COMPLETED
     record = next(record for record in caplog.records if "callback failed" in record.message)
     assert record.levelno == logging.ERROR
@@ -265,8 +273,14 @@ async def test_a_task_whose_view_cannot_be_built_is_told_all_the_same() -> None:
     def refuse(current: int, new: int) -> int:
         raise ArithmeticError
 
-    tasks = [task(left), task(right), task(it, dependencies=["left", "right"], on_failure=listener(heard, "it"))]
-    workflow = Workflow("views", tasks, keys=[Key("total", int, merge=refuse)], on_failure=listener(heard, "all"))
+    tasks = [
+        task(left),
+        task(right),
+        task(it, dependencies=["left", "right"], on_failure=listener(heard, "it")),
+    ]
+    workflow = Workflow(
+        "views", tasks, keys=[Key("total", int, merge=refuse)], on_failure=listener(heard, "all")
+    )
     async with in_memory() as runner:
         result = await asyncio.wait_for(runner.execute(workflow, {"day": 1}), 20)
         await until(lambda: len(heard) == 2)

@@ -195,7 +195,9 @@ async def test_an_execution_of_another_live_runner(tmp_path: Path) -> None:
     async with runner_on(tmp_path / "c.db") as owner, runner_on(tmp_path / "c.db") as other:
         handle = await owner.submit(steps(gate))
         await gate.reached()
-        with pytest.raises(NotTheOwner, match=f"driven by runner {owner.id} in another process: cancel it there"):
+        with pytest.raises(
+            NotTheOwner, match=f"driven by runner {owner.id} in another process: cancel it there"
+        ):
             await other.cancel(handle.id)
         assert await handle.cancel() is CANCELLED
         assert await other.cancel(handle.id) is CANCELLED

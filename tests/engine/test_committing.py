@@ -60,7 +60,9 @@ def same_content_under_each_number(groups: list[Group]) -> bool:
     sent: dict[int, set[tuple[int, ...]]] = {}
     for group in groups:
         sent.setdefault(group.number, set()).add(tuple(map(id, group.items)))
-    return sorted(sent) == list(range(min(sent), max(sent) + 1)) and all(len(one) == 1 for one in sent.values())
+    return sorted(sent) == list(range(min(sent), max(sent) + 1)) and all(
+        len(one) == 1 for one in sent.values()
+    )
 
 
 FAULTS: dict[str, Callable[[], list[Fault | None]]] = {
@@ -71,7 +73,9 @@ FAULTS: dict[str, Callable[[], list[Fault | None]]] = {
     "applied, but unsure": lambda: [unsure(StoreUnavailable("no answer"))],
     "applied, unsure, then busy": lambda: [unsure(StoreUnavailable("no answer")), fails(StoreBusy("locked"))],
     "unsure three times": lambda: [unsure(StoreUnavailable("no answer"))] * 3,
-    "mixed": lambda: [fails(StoreBusy("")), fails(StoreUnavailable("")), unsure(StoreUnavailable("")), None] * 2,
+    "mixed": lambda: (
+        [fails(StoreBusy("")), fails(StoreUnavailable("")), unsure(StoreUnavailable("")), None] * 2
+    ),
 }
 
 
@@ -219,7 +223,9 @@ async def until_parked(runner: Runner, id: str) -> None:
     await asyncio.wait_for(look(), 20)
 
 
-async def test_what_cannot_even_be_parked_is_dropped_and_others_finish(caplog: pytest.LogCaptureFixture) -> None:
+async def test_what_cannot_even_be_parked_is_dropped_and_others_finish(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     gate = Gate()
     workflow = Workflow("one", [task(gate.pass_through, id="it")])
     async with in_memory() as runner:
@@ -240,7 +246,9 @@ async def test_a_refused_submit_raises_and_leaves_nothing() -> None:
         await runner.execute(chain(), {"id": 0, "ran": []})
         store = interfere(runner)
         store.refuses = lambda group: (
-            StoreRefused("bad input") if any(item.new and "bad" in item.new.input for item in group.items) else None
+            StoreRefused("bad input")
+            if any(item.new and "bad" in item.new.input for item in group.items)
+            else None
         )
         answers = await asyncio.gather(
             *(runner.submit("chain", {"id": n, "ran": ["bad"] if n == 3 else []}) for n in range(1, 7)),
@@ -317,7 +325,9 @@ class Job:
         self.store = Interference(writer)
         self.store.plan("commit", *faults)
         items = tuple(
-            Item(id, new=new(id, owner=ME, status=ExecutionStatus.RUNNING, started=1), starts=[start(id, "t")])
+            Item(
+                id, new=new(id, owner=ME, status=ExecutionStatus.RUNNING, started=1), starts=[start(id, "t")]
+            )
             for id in ids
         )
         request = ClaimRequest((("wf", "v1"),), 10, 100) if claim else None
@@ -327,7 +337,7 @@ class Job:
         """As the store's thread does: again and again while only time is needed."""
         while True:
             try:
-                return self.job(self.store)  # type: ignore[arg-type]
+                return self.job(self.store)
             except (StoreBusy, StoreUnavailable):
                 continue
 
@@ -338,7 +348,11 @@ class Job:
 
 
 BUSY, AWAY, UNSURE = fails(StoreBusy("")), fails(StoreUnavailable("")), unsure(StoreUnavailable(""))
-PLANS = [[], *map(list, itertools.product([None, BUSY, AWAY, UNSURE], repeat=3)), [AWAY, None, UNSURE, AWAY] * 3]
+PLANS = [
+    [],
+    *map(list, itertools.product([None, BUSY, AWAY, UNSURE], repeat=3)),
+    [AWAY, None, UNSURE, AWAY] * 3,
+]
 
 
 @pytest.mark.parametrize("claim", [False, True])
@@ -346,7 +360,7 @@ PLANS = [[], *map(list, itertools.product([None, BUSY, AWAY, UNSURE], repeat=3))
                                           ("abcde", "bd"), ("abc", "abc")])  # fmt: skip
 def test_a_batch_under_every_order_of_faults(ids: str, bad: str, claim: bool) -> None:
     for plan in PLANS:
-        job = Job(ids, bad, claim, plan.copy())  # type: ignore[attr-defined]
+        job = Job(ids, bad, claim, plan.copy())
         written = job.run()
         good = "".join(id for id in ids if id not in bad)
         assert job.stored(ids) == good

@@ -49,22 +49,25 @@ def one(gate: Gate, name: str = "one") -> Workflow:
     return Workflow(name, [task(gate.pass_through, id="it")])
 
 
+# What is set in the row of the running attempt, or of its execution, and how the execution ends.
 WHILE_IT_RUNS = {
-    "the running attempt is gone": ("DELETE FROM attempts WHERE execution = ?", COMPLETED),
-    "the running attempt has ended": ("UPDATE attempts SET state = 'completed' WHERE execution = ?", COMPLETED),
-    "the attempt has another number": ("UPDATE attempts SET attempt = 7 WHERE execution = ?", ExecutionStatus.FAILED),
-    "the attempt is of no task": ("UPDATE attempts SET task = 'nobody' WHERE execution = ?", PARKED),
-    "the attempt is in no known state": ("UPDATE attempts SET state = 'odd' WHERE execution = ?", PARKED),
-    "the attempt's change is no JSON": ("UPDATE attempts SET delta = '{', state = 'completed' WHERE execution = ?", PARKED),
-    "the execution was given away": ("UPDATE executions SET owner = 'nobody' WHERE id = ?", None),
-    "the execution has ended": ("UPDATE executions SET status = 'failed', owner = NULL WHERE id = ?", None),
-    "the execution is gone": ("DELETE FROM executions WHERE id = ?", None),
-}  # fmt: skip
+    "the attempt has ended": ("attempts", "state = 'completed'", COMPLETED),
+    "the attempt has another number": ("attempts", "attempt = 7", ExecutionStatus.FAILED),
+    "the attempt is of no task": ("attempts", "task = 'nobody'", PARKED),
+    "the attempt is in no known state": ("attempts", "state = 'odd'", PARKED),
+    "the attempt's change is no JSON": ("attempts", "delta = '{', state = 'completed'", PARKED),
+    "the execution was given away": ("executions", "owner = 'nobody'", None),
+    "the execution has ended": ("executions", "status = 'failed', owner = NULL", None),
+    "the attempt is gone": ("attempts", None, COMPLETED),
+    "the execution is gone": ("executions", None, None),
+}
 
 
 @pytest.mark.parametrize("what", WHILE_IT_RUNS)
 async def test_damage_to_a_running_execution_harms_no_other(tmp_path: Path, what: str) -> None:
-    sql, outcome = WHILE_IT_RUNS[what]
+    table, change, outcome = WHILE_IT_RUNS[what]
+    verb = f"DELETE FROM {table}" if change is None else f"UPDATE {table} SET {change}"
+    sql = f"{verb} WHERE {'execution' if table == 'attempts' else 'id'} = ?"
     gate = Gate()
     async with runner_on(tmp_path / "c.db") as runner:
         others = [await runner.submit(one(gate)) for _ in range(3)]
@@ -84,15 +87,16 @@ async def test_damage_to_a_running_execution_harms_no_other(tmp_path: Path, what
         assert (await runner.execute(one(gate))).status is COMPLETED
 
 
-BEFORE_IT_IS_CLAIMED = {
-    "an attempt of no task": "INSERT INTO attempts (execution, task, attempt, state) VALUES (?, 'nobody', 1, 'failed')",
-    "an attempt in no known state": "INSERT INTO attempts (execution, task, attempt, state) VALUES (?, 'it', 1, 'odd')",
-    "a change that is no JSON": "INSERT INTO attempts (execution, task, attempt, state, delta) VALUES (?, 'it', 1, 'completed', '{')",
-    "a change that is no patch": "INSERT INTO attempts (execution, task, attempt, state, delta) VALUES (?, 'it', 1, 'completed', '[7]')",
-    "an input that is no JSON": "UPDATE executions SET input = '{' WHERE id = ?",
-    "an input that is no object": "UPDATE executions SET input = '[1]' WHERE id = ?",
-    "an error that is no JSON": "INSERT INTO attempts (execution, task, attempt, state, error) VALUES (?, 'it', 1, 'failed', '{')",
-}  # fmt: skip
+# An attempt to insert (task, state, delta, error), or the new input of the execution.
+BEFORE_IT_IS_CLAIMED: dict[str, list[str | None]] = {
+    "an attempt of no task": ["nobody", "failed", None, None],
+    "an attempt in no known state": ["it", "odd", None, None],
+    "a change that is no JSON": ["it", "completed", "{", None],
+    "a change that is no patch": ["it", "completed", "[7]", None],
+    "an error that is no JSON": ["it", "failed", None, "{"],
+    "an input that is no JSON": ["{"],
+    "an input that is no object": ["[1]"],
+}
 
 
 @pytest.mark.parametrize("what", BEFORE_IT_IS_CLAIMED)
@@ -109,7 +113,16 @@ async def test_a_damaged_execution_that_is_claimed_harms_no_other(tmp_path: Path
         await runner.shutdown(0)
     damage(path, "UPDATE executions SET status = 'pending', finished = NULL, result = NULL, owner = NULL")
     damage(path, "DELETE FROM attempts")
-    damage(path, BEFORE_IT_IS_CLAIMED[what], handles[2].id)
+    row = BEFORE_IT_IS_CLAIMED[what]
+    if len(row) == 1:
+        damage(path, "UPDATE executions SET input = ? WHERE id = ?", str(row[0]), handles[2].id)
+    else:
+        columns = ("task", "state", "delta", "error")
+        given = [name for name, value in zip(columns, row, strict=True) if value is not None]
+        sql = (
+            f"INSERT INTO attempts (execution, attempt, {', '.join(given)}) VALUES (?, 1{', ?' * len(given)})"
+        )
+        damage(path, sql, handles[2].id, *(value for value in row if value is not None))
     async with runner_on(path, workflow, one(gate, "blocker")) as runner:
         for n in (0, 1, 3, 4):
             assert (await runner.result(handles[n].id, timeout=20)).status is COMPLETED
@@ -148,5 +161,3 @@ async def test_attempt_states_survive_damage_to_another_execution(tmp_path: Path
                 assert [attempt.state for attempt in result.tasks["it"].history] == [AttemptState.COMPLETED]
         assert await settles(runner, handles[repeat].id) is PARKED
     assert gate.entered == 5
-
-

@@ -164,7 +164,9 @@ async def test_a_version_that_nobody_has(tmp_path: Path) -> None:
 
 async def test_an_execution_that_was_set_aside() -> None:
     gate = Gate()
-    workflow = Workflow("two", [task(gate.pass_through, id="it"), task(fail, id="after", dependencies=["it"])])
+    workflow = Workflow(
+        "two", [task(gate.pass_through, id="it"), task(fail, id="after", dependencies=["it"])]
+    )
     async with in_memory() as runner:
         handle = await runner.submit(workflow)
         await gate.reached()

@@ -1,4 +1,4 @@
-"""The fence: a runner that was declared dead writes nothing more, starts anew, and nobody in the process waits in vain."""
+"""The fence: a runner that was declared dead writes nothing more, starts anew, and nobody waits in vain."""
 
 from __future__ import annotations
 

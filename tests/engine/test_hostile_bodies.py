@@ -167,7 +167,9 @@ async def test_whatever_a_body_raises_fails_the_task_and_nothing_else(name: str,
         assert "\0" not in text
 
 
-@pytest.mark.parametrize("name", ["SystemExit", "KeyboardInterrupt", "CancelledError", "GeneratorExit", "custom BaseException"])
+@pytest.mark.parametrize(
+    "name", ["SystemExit", "KeyboardInterrupt", "CancelledError", "GeneratorExit", "custom BaseException"]
+)
 async def test_what_is_no_exception_is_not_retried(name: str) -> None:
     calls = list[int]()
 
@@ -176,7 +178,9 @@ async def test_what_is_no_exception_is_not_retried(name: str) -> None:
         raise MAKERS[name]()
 
     async with in_memory() as runner:
-        assert (await runner.execute(Workflow("raises", [task(body, id="it", retry=5)]), timeout=20)).status is FAILED
+        assert (
+            await runner.execute(Workflow("raises", [task(body, id="it", retry=5)]), timeout=20)
+        ).status is FAILED
     assert len(calls) == 1
 
 
@@ -214,7 +218,7 @@ class HostileDict(dict[str, Any]):
     def items(self) -> Any:
         raise RecursionError("as deep as it gets")
 
-    keys = __iter__ = __len__ = items  # type: ignore[assignment]
+    keys = __iter__ = __len__ = items
 
 
 def shrinking() -> Any:
@@ -257,7 +261,9 @@ async def test_a_cycle_in_the_context_fails_the_attempt_with_its_path() -> None:
         ctx["list"].append(ctx["list"])
 
     async with in_memory() as runner:
-        result = await runner.execute(Workflow("cycle", [task(body, id="it", retry=False)]), {"list": []}, timeout=20)
+        result = await runner.execute(
+            Workflow("cycle", [task(body, id="it", retry=False)]), {"list": []}, timeout=20
+        )
     assert "cannot store list[0]: contains itself" in str(result.tasks["it"].error)
 
 

@@ -11,7 +11,14 @@ from typing import Any
 
 import pytest
 
-from cloacina.errors import RegistrationError, RunnerClosed, StoreCorrupt, ValidationError, WorkflowError, WrongThread
+from cloacina.errors import (
+    RegistrationError,
+    RunnerClosed,
+    StoreCorrupt,
+    ValidationError,
+    WorkflowError,
+    WrongThread,
+)
 from cloacina.model.context import Context
 from cloacina.model.status import ExecutionStatus
 from cloacina.model.task import task
@@ -47,12 +54,8 @@ async def test_several_runners_on_several_databases(tmp_path: Path) -> None:
 async def test_several_runners_on_one_file_share_the_work(tmp_path: Path) -> None:
     workflow = hello()
     async with contextlib.AsyncExitStack() as stack:
-        runners = [
-            await stack.enter_async_context(runner_on(tmp_path / "c.db", workflow)) for _ in range(3)
-        ]
-        results = await asyncio.gather(
-            *(runners[n % 3].execute(workflow, {"name": n}) for n in range(60))
-        )
+        runners = [await stack.enter_async_context(runner_on(tmp_path / "c.db", workflow)) for _ in range(3)]
+        results = await asyncio.gather(*(runners[n % 3].execute(workflow, {"name": n}) for n in range(60)))
         assert len(await runners[0].list()) == 60
         other = await runners[1].submit(workflow, key="k")
         assert (await runners[2].submit(workflow, key="k")).id == other.id
@@ -124,7 +127,8 @@ async def test_a_start_that_failed_may_be_tried_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("url", "error"), [("nonsense://x", ValidationError), ("", ValidationError), ("/no/such/folder/c.db", ValidationError)]
+    ("url", "error"),
+    [("nonsense://x", ValidationError), ("", ValidationError), ("/no/such/folder/c.db", ValidationError)],
 )
 async def test_a_bad_url_is_refused_when_the_runner_is_entered(url: str, error: type[Exception]) -> None:
     runner = Runner(url)

@@ -67,7 +67,9 @@ async def test_the_lease_is_a_locked_file_for_its_owner_only(tmp_path: Path) -> 
     assert files(tmp_path / "c.db") == []
 
 
-async def test_a_database_in_memory_has_no_lease_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_database_in_memory_has_no_lease_on_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     gate = Gate()
     gate.open()
@@ -181,7 +183,7 @@ async def test_nothing_is_asked_of_the_database_while_nothing_happens(tmp_path: 
         await turn()
         asked = list[str]()
         for thread in (runner._engine.means.writer, runner._engine.means.reader):
-            thread._store = Counted(thread._store, asked)  # type: ignore[assignment]
+            thread._store = Counted(thread._store, asked)
         for _ in range(20):
             clock.advance(1)
             await until(lambda: 1.0 in clock.pending)
@@ -278,7 +280,9 @@ async def test_a_runner_that_could_not_renew_in_time_starts_anew(tmp_path: Path)
     assert [attempt.reason for attempt in result.tasks["it"].history] == [Reason.LOST_LEASE, None]
 
 
-async def test_no_body_starts_on_a_lease_that_has_passed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_no_body_starts_on_a_lease_that_has_passed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     gate, clock = Gate(), HandClock()
     async with runner_on(tmp_path / "c.db", clock=clock, lease=100.0) as runner:
         stop_lease_thread(runner)

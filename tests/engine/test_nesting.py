@@ -49,7 +49,9 @@ async def test_a_body_waits_for_a_child_with_one_slot_and_a_window_of_one(outer:
     runners: list[Runner] = []
     async with in_memory(**TIGHT) as runner:
         runners.append(runner)
-        result = await runner.execute(parent(runners, leaf(kind=inner), outer), {"numbers": [1, 2, 3]}, timeout=20)
+        result = await runner.execute(
+            parent(runners, leaf(kind=inner), outer), {"numbers": [1, 2, 3]}, timeout=20
+        )
         assert runner.metrics().running == 0
     assert (result.status, result.context["sum"]) == (COMPLETED, 6)
 
@@ -73,7 +75,8 @@ async def test_one_body_waits_for_several_children_at_once(settings: dict[str, A
 
     async def fan(ctx: Context) -> None:
         async def one(n: int) -> int:
-            return (await runners[0].execute(child, {"numbers": [n]})).context["sum"]
+            result = await runners[0].execute(child, {"numbers": [n]})
+            return int(result.context["sum"])
 
         ctx["sums"] = await asyncio.gather(*(one(n) for n in range(10)))
 
@@ -287,7 +290,9 @@ async def test_waiting_for_the_result_of_a_handle_gives_up_the_slot() -> None:
 
 
 @pytest.mark.parametrize("keyed", [True, False])
-async def test_a_repeated_body_starts_its_child_again_unless_it_gives_a_key(keyed: bool, tmp_path: Path) -> None:
+async def test_a_repeated_body_starts_its_child_again_unless_it_gives_a_key(
+    keyed: bool, tmp_path: Path
+) -> None:
     runners, gate = list[Runner](), Gate()
     child = leaf()
 

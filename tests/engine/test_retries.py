@@ -74,7 +74,7 @@ async def test_each_wait_is_as_long_as_the_policy_says(policy: dict[str, Any], w
 async def test_jitter_is_drawn_from_the_runners_randomness() -> None:
     flaky, clock, draws = Flaky(3), HandClock(), Random(7)
     expected = [4 * (1 + 0.5 * (2 * draws.random() - 1)) for _ in range(3)]
-    policy = {"max_attempts": 4, "initial_delay": 4.0, "backoff": "fixed", "jitter": 0.5}
+    policy: dict[str, Any] = {"max_attempts": 4, "initial_delay": 4.0, "backoff": "fixed", "jitter": 0.5}
     async with in_memory(clock=clock, randomness=Random(7)) as runner:
         waits = await play(runner, clock, flaky.workflow(**policy), expected)
     assert waits == pytest.approx(expected, abs=1e-6)
@@ -104,7 +104,10 @@ async def test_a_wait_holds_no_slot() -> None:
         await until(lambda: clock.pending)
         runs = await runner.submit(other)
         await gate.reached()
-        assert (await waits.status(), await runs.status()) == (ExecutionStatus.RUNNING, ExecutionStatus.RUNNING)
+        assert (await waits.status(), await runs.status()) == (
+            ExecutionStatus.RUNNING,
+            ExecutionStatus.RUNNING,
+        )
         assert runner.metrics().running == 1
         gate.open()
         await runs.result()

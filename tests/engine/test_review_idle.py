@@ -5,11 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from cloacina.logic.execution import ExecutionState
 from cloacina.model.context import Context
-from cloacina.model.status import TaskState
-from cloacina.model.task import task
-from cloacina.model.values import DEFAULT_LIMITS
 from cloacina.model.workflow import Workflow
 from cloacina.runner import Runner
 from support.clock import HandClock, turn, until
@@ -60,18 +56,3 @@ async def test_nothing_is_remembered_of_runners_that_are_gone(tmp_path: Path) ->
         await looked(one, clock)
         recovery: Any = one._engine._recovery
         assert not recovery._observer._seen
-
-
-def test_tasks_with_the_same_ancestors_share_one_view() -> None:
-    def write(ctx: Context) -> None: ...
-
-    first = [task(write, id=f"a{n}") for n in range(3)]
-    second = [task(write, id=f"b{n}", dependencies=first) for n in range(3)]
-    state = ExecutionState(Workflow("layers", [*first, *second]), DEFAULT_LIMITS)
-    found = state.begin()
-    for index in found.ready[:]:
-        state.start(index)
-        state.end(index, TaskState.COMPLETED, found, {"set": {f"k{index}": index}})
-    views = [state.view(index) for index in range(3, 6)]
-    assert views[0] == {"k0": 0, "k1": 1, "k2": 2}
-    assert views[1] is views[0] and views[2] is views[0]

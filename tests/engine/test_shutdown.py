@@ -55,7 +55,9 @@ async def test_running_bodies_finish_and_nothing_else_starts(kind: str, tmp_path
 
 
 @pytest.mark.parametrize("kind", ["async", "def"])
-async def test_bodies_that_do_not_finish_are_cut_and_run_again_without_cost(kind: str, tmp_path: Path) -> None:
+async def test_bodies_that_do_not_finish_are_cut_and_run_again_without_cost(
+    kind: str, tmp_path: Path
+) -> None:
     gate = Gate()
     workflow = one(gate.pass_through if kind == "async" else gate.pass_on_thread, retry=False)
     async with runner_on(tmp_path / "c.db", shutdown_grace=0) as runner:
@@ -162,16 +164,15 @@ async def test_a_shutdown_under_load_loses_nothing(grace: float, tmp_path: Path)
 
     def on_thread(ctx: Context) -> None: ...
 
-    workflow = Workflow(
-        "load", [task(body, id="a"), task(on_thread, id="b", dependencies=["a"]), task(body, id="c", dependencies=["b"])]
-    )  # fmt: skip
+    middle = task(on_thread, id="b", dependencies=["a"])
+    workflow = Workflow("load", [task(body, id="a"), middle, task(body, id="c", dependencies=["b"])])
     accepted = list[str]()
 
     async def submitter(first: int) -> None:
         for n in range(first, 10_000, 10):
             try:
-                keyed = {"key": f"k{n}"} if n % 3 == 0 else {}
-                accepted.append((await runner.submit(workflow, {"n": n}, **keyed)).id)
+                key = f"k{n}" if n % 3 == 0 else None
+                accepted.append((await runner.submit(workflow, {"n": n}, key=key)).id)
             except RunnerClosed:
                 return
 
@@ -185,7 +186,9 @@ async def test_a_shutdown_under_load_loses_nothing(grace: float, tmp_path: Path)
         assert set(accepted) <= stored
         results = [await runner.result(id, timeout=25) for id in stored]
     assert {result.status for result in results} == {COMPLETED}
-    reasons = [attempt.reason for result in results for one in result.tasks.values() for attempt in one.history]
+    reasons = [
+        attempt.reason for result in results for one in result.tasks.values() for attempt in one.history
+    ]
     assert set(reasons) <= ({None} if grace else {None, Reason.SHUTDOWN})
 
 
@@ -270,7 +273,9 @@ async def test_a_body_that_waits_for_a_child_that_never_starts_is_cut(tmp_path: 
         await asyncio.wait_for(stopping, 20)
     parent = seen_outside(tmp_path / "c.db", lambda store: store.execution(handle.id))
     assert parent is not None
-    assert [(row.state, row.reason) for row in parent.attempts] == [(AttemptState.INTERRUPTED, Reason.SHUTDOWN)]
+    assert [(row.state, row.reason) for row in parent.attempts] == [
+        (AttemptState.INTERRUPTED, Reason.SHUTDOWN)
+    ]
 
 
 async def test_a_body_that_ignores_its_cancellation_does_not_hold_the_shutdown(tmp_path: Path) -> None:
@@ -330,6 +335,14 @@ async def test_a_runner_that_could_not_say_that_it_stopped_is_found_dead(tmp_pat
         assert (await runner.result(handle.id, timeout=20)).status is COMPLETED
 
 
+async def ask(runner: Runner, call: str, n: int) -> object:
+    if call == "list":
+        return await runner.list()
+    if call == "submit_many":
+        return await runner.submit_many("one", [None] * 3)
+    return await runner.submit("one", key=f"k{n}" if call == "keyed" else None)
+
+
 @pytest.mark.parametrize("call", ["submit", "submit_many", "list", "keyed"])
 async def test_calls_in_flight_are_answered(call: str, tmp_path: Path) -> None:
     async with runner_on(tmp_path / "c.db", one(fine), window=1) as runner:
@@ -338,13 +351,7 @@ async def test_calls_in_flight_are_answered(call: str, tmp_path: Path) -> None:
         await gate.reached()
         coming = []
         for n in range(50):
-            ask = {
-                "submit": lambda: runner.submit("one"),
-                "submit_many": lambda: runner.submit_many("one", [None] * 3),
-                "list": lambda: runner.list(),
-                "keyed": lambda n=n: runner.submit("one", key=f"k{n}"),
-            }[call]
-            coming.append(asyncio.ensure_future(ask()))
+            coming.append(asyncio.ensure_future(ask(runner, call, n)))
             if n % 10 == 0:
                 await asyncio.sleep(0)
         await runner.shutdown(0)

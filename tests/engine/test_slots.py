@@ -97,7 +97,9 @@ async def test_a_slot_comes_back_after_a_cancel() -> None:
             handle = await runner.submit(workflow)
             await gate.reached(n + 1)
             await handle.cancel()
-        assert (await runner.execute(Workflow("after", [task(after.pass_through, id="it")]))).status is COMPLETED
+        assert (
+            await runner.execute(Workflow("after", [task(after.pass_through, id="it")]))
+        ).status is COMPLETED
 
 
 async def test_a_body_starts_in_the_turn_that_frees_a_slot() -> None:

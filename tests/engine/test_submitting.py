@@ -24,8 +24,8 @@ from cloacina.model.status import ExecutionStatus
 from cloacina.model.values import Limits
 from cloacina.model.workflow import Workflow
 from cloacina.runner import Runner
-from support.stores import interfere
 from support.runners import Gate, in_memory, runner_on
+from support.stores import interfere
 
 COMPLETED = ExecutionStatus.COMPLETED
 
@@ -98,7 +98,11 @@ async def test_an_input_is_copied() -> None:
         ({"a": object()}, ContextError, "object"),
         ({"a": "x" * 1_000_001}, ContextError, "1,000,000 bytes"),
         ({f"k{i}": "x" * 900_000 for i in range(5)}, ContextError, "4,000,000 bytes"),
-        (Context({"a": "x" * 1_500_000}, limits=Limits(value_bytes=2_000_000)), ContextError, "1,000,000 bytes"),
+        (
+            Context({"a": "x" * 1_500_000}, limits=Limits(value_bytes=2_000_000)),
+            ContextError,
+            "1,000,000 bytes",
+        ),
     ],
 )
 async def test_a_bad_input_is_refused_and_nothing_is_stored(

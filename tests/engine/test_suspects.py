@@ -100,16 +100,27 @@ async def test_who_is_a_suspect(tmp_path: Path, lives: list[tuple[Reason, bool]]
 
 
 @pytest.mark.parametrize("cap", [1, 3])
-async def test_only_crashes_of_a_suspect_count_and_at_the_cap_it_is_given_up(tmp_path: Path, cap: int) -> None:
+async def test_only_crashes_of_a_suspect_count_and_at_the_cap_it_is_given_up(
+    tmp_path: Path, cap: int
+) -> None:
     gate, path = Gate(), tmp_path / "c.db"
-    workflow = Workflow("one", [task(gate.pass_through, id="it"), task(gate.pass_through, id="b", dependencies=["it"])])
-    lives = [(CRASH, False)] * 4 + [(CRASH, True), (SHUTDOWN, True), (LOST, True)] + [(CRASH, True)] * (cap - 1)
+    workflow = Workflow(
+        "one", [task(gate.pass_through, id="it"), task(gate.pass_through, id="b", dependencies=["it"])]
+    )
+    lives = (
+        [(CRASH, False)] * 4 + [(CRASH, True), (SHUTDOWN, True), (LOST, True)] + [(CRASH, True)] * (cap - 1)
+    )
     prepare(path, workflow, "e", lives=lives)
     async with runner_on(path, workflow, crash_cap=cap) as runner:
         result = await runner.result("e", timeout=20)
         again = await runner.get("e")
     it = result.tasks["it"]
-    assert (result.status, it.state, it.reason, gate.entered) == (FAILED, TaskState.FAILED, Reason.POISONED, 0)
+    assert (result.status, it.state, it.reason, gate.entered) == (
+        FAILED,
+        TaskState.FAILED,
+        Reason.POISONED,
+        0,
+    )
     assert (it.attempts, it.history[-1].number, it.history[-1].started) == (len(lives), len(lives) + 1, None)
     assert it.error is not None
     assert it.error.message == (
@@ -132,7 +143,9 @@ async def test_a_completed_attempt_ends_a_row_of_crashes(tmp_path: Path) -> None
     """The first task crashed twice and then completed: the second one is no suspect for that."""
     gate, path = Gate(), tmp_path / "c.db"
     gate.open()
-    workflow = Workflow("one", [task(gate.pass_through, id="it"), task(gate.pass_through, id="b", dependencies=["it"])])
+    workflow = Workflow(
+        "one", [task(gate.pass_through, id="it"), task(gate.pass_through, id="b", dependencies=["it"])]
+    )
     prepare(path, workflow, "e", lives=[(CRASH, False)] * 2)
     async with runner_on(path, workflow) as runner:
         assert (await runner.result("e", timeout=20)).status is COMPLETED
@@ -198,7 +211,9 @@ async def test_a_suspect_whose_child_is_a_suspect_too_does_not_wait_for_ever(tmp
 
     parent = one(body)
     prepare(path, parent, "parent", lives=[(CRASH, False)] * 2)
-    row = NewExecution("child", "child", child.version, ExecutionStatus.PENDING, "{}", "child", 0, "[]", None, 1, None)
+    row = NewExecution(
+        "child", "child", child.version, ExecutionStatus.PENDING, "{}", "child", 0, "[]", None, 1, None
+    )
     outside(path, lambda store: store.insert_unowned([row]))
     for _ in range(2):
         live(path, child, CRASH, ("child", "it"))

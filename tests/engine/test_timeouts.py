@@ -72,8 +72,9 @@ class Stuck:
             self.entered += 1
 
     def let_go(self, which: int = 0) -> None:
-        for hold in [*self._holds, *self._async_holds][which : which + 1]:
-            hold.set()
+        releases = [hold.set for hold in self._holds] + [hold.set for hold in self._async_holds]
+        for release in releases[which : which + 1]:
+            release()
 
     async def reached(self, times: int = 1) -> None:
         await until(lambda: self.entered >= times, f"the {times}. start")
@@ -99,7 +100,11 @@ async def test_an_attempt_that_runs_too_long_times_out(body: str) -> None:
         result = await ends(runner, handle.id)
         stuck.let_go()
     it = result.tasks["it"]
-    assert (result.status, it.state, it.history[0].state) == (FAILED, TaskState.FAILED, AttemptState.TIMED_OUT)
+    assert (result.status, it.state, it.history[0].state) == (
+        FAILED,
+        TaskState.FAILED,
+        AttemptState.TIMED_OUT,
+    )
     assert it.error is not None
     assert str(it.error) == "TimeoutError: task 'it' ran longer than its timeout of 5.0s"
     assert stuck.cancelled == (body == "polite")
@@ -174,7 +179,7 @@ async def test_a_thread_that_goes_on_is_refused_and_its_slot_replaced() -> None:
         stuck.let_go()
         await until(lambda: stuck.left)
         again = await runner.get(handle.id)
-    assert (again.status, again.context, again.tasks["it"].attempts) == (FAILED, {}, 1)
+    assert (again.status, again.context.to_dict(), again.tasks["it"].attempts) == (FAILED, {}, 1)
 
 
 @pytest.mark.parametrize("first", ["thread", "clock"])
@@ -231,7 +236,9 @@ async def test_a_retry_may_overlap_if_the_task_says_so() -> None:
         stuck.let_go()
 
 
-async def test_synchronous_work_stops_when_too_many_threads_are_lost(caplog: pytest.LogCaptureFixture) -> None:
+async def test_synchronous_work_stops_when_too_many_threads_are_lost(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     stuck, gate, clock = Stuck(), Gate(), HandClock()
     gate.open()
     async with in_memory(clock=clock, thread_slots=1) as runner:

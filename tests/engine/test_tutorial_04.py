@@ -126,7 +126,9 @@ async def test_every_path(
             clock.advance(wait)
         result = await handle.result()
     assert result.status is ExecutionStatus(outcome)
-    told = {task.id: BROKE if task.state is TaskState.FAILED else task.reason for task in result.tasks.values()}
+    told = {
+        task.id: BROKE if task.state is TaskState.FAILED else task.reason for task in result.tasks.values()
+    }
     assert told == dict(zip(TASKS, fates, strict=True))
     assert result.tasks["fetch_data"].attempts == min(failures + 1, 3)
     assert result.context.get("report") == report

@@ -99,8 +99,8 @@ class Interference:
 def interfere(runner: Runner) -> Interference:
     """Put an `Interference` between a runner that was entered and its store."""
     thread: Any = runner._engine.means.writer
-    thread._store = Interference(thread._store)
-    return thread._store
+    made = thread._store = Interference(thread._store)
+    return made
 
 
 def numbers(groups: list[Group]) -> list[int]:

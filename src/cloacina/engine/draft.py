@@ -6,7 +6,7 @@ after the other.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from cloacina.engine.executors.attempt import Attempt, describe
 from cloacina.engine.records import History, error_text
@@ -222,11 +222,11 @@ class Draft:
         """True if the item ends the runner's ownership: the execution ended, was parked or stored away."""
         return self.progress is not None
 
-    def why_failed(self, tasks: Iterable[int]) -> str | None:
+    def why_failed(self, tasks: Sequence[int]) -> str | None:
         """Why an execution failed, in one line, from the tasks that broke it."""
-        told = [self._history.why(index, self._dag.ids[index]) for index in tasks]
-        more = f"; and {len(told) - 3} more" if len(told) > 3 else ""
-        return "; ".join(told[:3]) + more if told else None
+        told = [self._history.why(index, self._dag.ids[index]) for index in tasks[:3]]
+        more = f"; and {len(tasks) - 3} more" if len(tasks) > 3 else ""
+        return "; ".join(told) + more if told else None
 
     def _begin(self, now: int) -> None:
         self.status, self.started = ExecutionStatus.RUNNING, now

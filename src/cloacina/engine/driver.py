@@ -121,7 +121,7 @@ class Driver:
         """True while it counts in the runner's window."""
         self._fresh: list[Attempt] = []
         self._endings: list[tuple[Attempt, Ending]] = []
-        self._untimed: list[int] = []
+        self._untimed: list[int] | None = None
         """Waiting tasks whose timers are set once the item is committed."""
         self._cause: Reason | None = None
         self._deadline: Timer | None = None
@@ -324,6 +324,8 @@ class Driver:
             self._follow(found, now)
             return
         state.wait(index, retry_at)
+        if self._untimed is None:
+            self._untimed = []
         self._untimed.append(index)
         task = attempt.task_object
         if ending.state is AttemptState.TIMED_OUT and not task.is_async and not task.overlap:
@@ -387,8 +389,8 @@ class Driver:
         return self._waits
 
     def _set_timers(self, now: int) -> None:
-        untimed, self._untimed = self._untimed, []
-        for index in untimed:
+        untimed, self._untimed = self._untimed, None
+        for index in untimed or ():
             due = self.state.due.get(index)
             if due is not None:
                 self._waits_of().add(index, (due - now) / 1e6)

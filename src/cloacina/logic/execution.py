@@ -141,8 +141,7 @@ class ExecutionState:
 
         ``draw`` is a random number in [0, 1) for the jitter.
         """
-        failed = self.setbacks.failures
-        failed[index] = failures = failed.get(index, 0) + 1
+        failures = self.setbacks.fail(index)
         policy = self._workflow.policies[index]
         if error is None or isinstance(error, StoreRefused) or not should_retry(policy, error, failures):
             return None
@@ -213,7 +212,7 @@ class ExecutionState:
             return self._after_task(needed[0])
         mask = self.dag.ancestor_masks[index]
         if self._joined[0] != mask:
-            self._joined = mask, self._merge(mask)
+            self._joined = mask, self._join(mask)
         return self._joined[1]
 
     def seen(self, index: int) -> dict[str, JSON]:
@@ -255,6 +254,26 @@ class ExecutionState:
                 self._after[at] = known
                 self._before.pop(at, None)
         return known
+
+    def _join(self, mask: int) -> dict[str, JSON]:
+        known, view = self._joined
+        more = mask & ~known
+        if not known or known & ~mask or known >= more & -more or not self._plain:
+            return self._merge(mask)
+        added: list[tuple[int, Patch]] = []  # to the last view, since all these are later in canonical order
+        while more:
+            index = (more & -more).bit_length() - 1
+            more &= more - 1
+            patch = self.patches.get(index)
+            if patch:
+                added.append((index, patch))
+        return self._fold(view, added) if added else view
+
+    @property
+    def _plain(self) -> bool:
+        """True if a view is no more than patches applied one after the other."""
+        keys = self._workflow.keys
+        return self._workflow.on_conflict != "error" and not any(key.merge for key in keys.values())
 
     def _merge(self, mask: int | None) -> dict[str, JSON]:
         chosen = sorted(self.patches) if mask is None else [i for i in sorted(self.patches) if mask >> i & 1]
@@ -350,12 +369,17 @@ class Setbacks:
                 self.crashes[index] = self.crashes.get(index, 0) + 1
                 self.suspected[index] = self.suspected.get(index, 0) + int(row.suspect)
             return
-        self.crashes.pop(index, None)
-        self.suspected.pop(index, None)
         if row.state in (AttemptState.FAILED, AttemptState.TIMED_OUT):
-            self.failures[index] = self.failures.get(index, 0) + 1
+            self.fail(index)
         if row.retry_at is not None:
             self.due[index] = row.retry_at
+
+    def fail(self, index: int) -> int:
+        """Count a failed attempt, which ends a row of crashes; return how many there were."""
+        self.crashes.pop(index, None)
+        self.suspected.pop(index, None)
+        self.failures[index] = failures = self.failures.get(index, 0) + 1
+        return failures
 
 
 def _forgotten(index: int) -> dict[str, JSON]:

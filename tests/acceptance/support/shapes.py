@@ -73,7 +73,7 @@ async def four(ctx: Context) -> None:
         ctx["sum"] = ctx["sum"] + 4
 
 
-diamond = workflow("diamond")
+diamond = workflow("diamond", retry=1)
 
 
 @diamond.task

@@ -124,7 +124,9 @@ def test_the_duration(changes: dict[str, Any], duration: timedelta | None) -> No
     assert result("completed", **changes).duration == duration
 
 
-@pytest.mark.parametrize(("error", "text"), [(BOOM, "ValueError: boom"), (ErrorInfo("KeyError", ""), "KeyError")])
+@pytest.mark.parametrize(
+    ("error", "text"), [(BOOM, "ValueError: boom"), (ErrorInfo("KeyError", ""), "KeyError")]
+)
 def test_an_error_in_a_line(error: ErrorInfo, text: str) -> None:
     assert str(error) == text
 
