@@ -11,7 +11,14 @@ from typing import Any
 import pytest
 
 from cloacina.engine.committer import Batch, Written, _write_job
-from cloacina.errors import CloacinaError, StoreBusy, StoreCorrupt, StoreRefused, StoreUnavailable
+from cloacina.errors import (
+    CloacinaError,
+    ForeignConnection,
+    StoreBusy,
+    StoreCorrupt,
+    StoreRefused,
+    StoreUnavailable,
+)
 from cloacina.model.context import Context
 from cloacina.model.status import AttemptState, ExecutionStatus, TaskState
 from cloacina.model.task import task
@@ -134,6 +141,26 @@ async def test_a_fault_is_said_once_and_not_in_a_flood(caplog: pytest.LogCapture
     assert [record.message for record in caplog.records if "disk is full" in record.message] == [
         "the database does not take part for now, trying again: the disk is full"
     ]
+
+
+def rows(group: Group) -> int:
+    """How many rows a group writes."""
+    lists = (part for item in group.items for part in (item.starts, item.ends, item.verdicts, item.events))
+    single = ((item.new, item.progress) for item in group.items)
+    return sum(map(len, lists)) + sum(row is not None for pair in single for row in pair)
+
+
+async def test_a_group_is_closed_when_it_is_long() -> None:
+    async with in_memory(group_rows=10, async_slots=1) as runner:
+        await runner.execute(chain(), {"id": -1, "ran": []})
+        store = interfere(runner)
+        hold = store.hold("commit")
+        running = [asyncio.ensure_future(runner.execute("chain", {"id": n, "ran": []})) for n in range(100)]
+        await hold.reached()
+        hold.release()
+        results = await asyncio.gather(*running)
+    assert {result.status for result in results} == {COMPLETED}
+    assert 5 <= max(rows(group) for group in store.groups) <= 14
 
 
 # Content that the store refuses.
@@ -300,6 +327,17 @@ async def test_a_damaged_database_stops_the_engine_and_everybody_is_told(tmp_pat
         for call in (runner.submit(chain()), runner.list(), runner.execute("one"), runner.register(chain(2))):
             with pytest.raises(StoreCorrupt):
                 await call
+
+
+@pytest.mark.parametrize("file", ["c.db-wal", "c.db"])
+async def test_a_database_whose_files_were_taken_stops_the_engine(tmp_path: Path, file: str) -> None:
+    async with runner_on(tmp_path / "c.db") as runner:
+        await runner.execute(chain(), {"id": 0, "ran": []})
+        (tmp_path / file).unlink()
+        with pytest.raises(ForeignConnection, match="was removed or replaced"):
+            await asyncio.wait_for(runner.execute("chain", {"id": 1, "ran": []}), 20)
+        with pytest.raises(ForeignConnection):
+            await runner.submit("chain", {"id": 2, "ran": []})
 
 
 async def test_a_submit_in_flight_is_told_that_the_engine_stopped() -> None:

@@ -161,3 +161,18 @@ async def test_attempt_states_survive_damage_to_another_execution(tmp_path: Path
                 assert [attempt.state for attempt in result.tasks["it"].history] == [AttemptState.COMPLETED]
         assert await settles(runner, handles[repeat].id) is PARKED
     assert gate.entered == 5
+
+
+async def test_an_execution_whose_owner_nobody_knows_is_freed_at_the_start(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    gate, path = Gate(), tmp_path / "c.db"
+    workflow = one(gate)
+    async with runner_on(path, shutdown_grace=0) as runner:
+        handle = await runner.submit(workflow)
+        await gate.reached()
+    damage(path, "UPDATE executions SET owner = 'a runner without a row' WHERE id = ?", handle.id)
+    gate.open()
+    async with runner_on(path, workflow) as runner:
+        assert (await runner.result(handle.id, timeout=20)).status is COMPLETED
+    assert "executions freed whose owner nobody knows: 1" in caplog.text

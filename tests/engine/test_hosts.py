@@ -62,6 +62,21 @@ async def test_several_runners_on_one_file_share_the_work(tmp_path: Path) -> Non
     assert {result.status for result in results} == {COMPLETED}
 
 
+async def test_stored_executions_run_from_the_registration_of_their_workflow_on(tmp_path: Path) -> None:
+    gate = Gate()
+    holds = Workflow("holds", [task(gate.pass_through, id="it")])
+    async with runner_on(tmp_path / "c.db", window=1, shutdown_grace=0) as runner:
+        await runner.submit(holds)
+        await gate.reached()
+        handles = await runner.submit_many(hello(), [{"name": n} for n in range(5)])
+    async with runner_on(tmp_path / "c.db") as runner:
+        waiting = [asyncio.ensure_future(runner.result(handle.id)) for handle in handles]
+        assert {(await runner.status(handle.id)) for handle in handles} == {ExecutionStatus.PENDING}
+        await runner.register(hello())
+        results = await asyncio.wait_for(asyncio.gather(*waiting), 20)
+    assert [result.context["greeting"] for result in results] == [f"hello {n}" for n in range(5)]
+
+
 class App:
     """As web frameworks do: startup and shutdown around requests that are handled concurrently."""
 

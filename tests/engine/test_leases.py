@@ -15,7 +15,7 @@ import msgspec
 import pytest
 
 from cloacina.engine.liveness.lease import LeaseNote, Observer
-from cloacina.errors import StoreUnavailable
+from cloacina.errors import StoreRefused, StoreUnavailable
 from cloacina.model.context import Context
 from cloacina.model.status import AttemptState, ExecutionStatus, Reason
 from cloacina.model.task import task
@@ -23,6 +23,7 @@ from cloacina.model.workflow import Workflow
 from cloacina.runner import Runner
 from support.clock import HandClock, turn, until
 from support.runners import Gate, crashing, in_memory, runner_on
+from support.stores import fails, interfere
 
 COMPLETED = ExecutionStatus.COMPLETED
 QUICK: dict[str, Any] = {"lease": 0.06, "loop_block_limit": 1e6}
@@ -323,6 +324,41 @@ async def test_a_loop_that_is_blocked_gives_its_lease_up_and_names_the_body(
     assert len(set(starts)) == len(starts) == 2
     assert [attempt.reason for attempt in result.tasks["hog"].history] == [Reason.LOST_LEASE, None]
     assert f"by task 'hog' of execution {handle.id}" in caplog.text
+
+
+async def test_a_loop_that_is_blocked_by_no_body_is_told_apart(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock = HandClock()
+    async with runner_on(tmp_path / "c.db", clock=clock, lease=1e6, loop_block_limit=0.06) as runner:
+        id = runner.id
+        await asyncio.sleep(0)
+        clock.advance(61)
+        for _ in range(2000):
+            if "gives up what it owns" in caplog.text:
+                break
+            threading.Event().wait(0.01)
+        await until(lambda: runner.id != id)
+    assert "by code outside any task, here:" in caplog.text
+    assert "test_leases.py" in caplog.text
+
+
+async def test_a_look_around_that_fails_is_told_and_tried_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    gate, clock = Gate(), HandClock()
+    workflow = one(gate.pass_through)
+    async with runner_on(tmp_path / "c.db", workflow, clock=clock) as survivor:
+        async with crashing(runner_on(tmp_path / "c.db")) as dying:
+            handle = await dying.submit(workflow)
+            await gate.reached()
+        interfere(survivor).plan("recover", fails(StoreRefused("not now")))
+        clock.advance(1)
+        await until(lambda: "recovery failed and is tried again in 1.0s" in caplog.text)
+        await until(lambda: 1.0 in clock.pending)
+        gate.open()
+        clock.advance(1)
+        assert (await survivor.result(handle.id, timeout=20)).status is COMPLETED
 
 
 # The observer by itself.

@@ -171,6 +171,13 @@ async def test_without_a_policy_there_are_three_attempts() -> None:
     assert (flaky.calls, waits) == (3, [1.0, 2.0])
 
 
+async def test_a_wait_of_nothing_needs_no_clock() -> None:
+    flaky, clock = Flaky(2), HandClock()
+    async with in_memory(clock=clock) as runner:
+        result = await runner.execute(flaky.workflow(initial_delay=0, jitter=0), timeout=20)
+    assert (result.status, flaky.calls, clock.pending) == (COMPLETED, 3, [])
+
+
 async def test_every_attempt_sees_the_same_context() -> None:
     clock, seen = HandClock(), list[Any]()
     workflow = Workflow("same")

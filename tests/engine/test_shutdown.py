@@ -15,6 +15,7 @@ from cloacina.model.status import AttemptState, ExecutionStatus, Reason
 from cloacina.model.task import task
 from cloacina.model.workflow import Workflow
 from cloacina.runner import Runner
+from cloacina.store.rows import ExecutionFilter
 from support.clock import HandClock, turn, until
 from support.runners import Gate, in_memory, outside, runner_on, seen_outside
 from support.stores import fails, interfere
@@ -368,3 +369,22 @@ async def test_calls_in_flight_are_answered(call: str, tmp_path: Path) -> None:
 def outside_count(path: Path) -> int:
     outside(path, lambda store: store.checkpoint_if_due())
     return seen_outside(path, lambda store: store.pending())
+
+
+@pytest.mark.parametrize("kind", ["async", "def"])
+async def test_a_body_may_shut_its_runner_down(kind: str, tmp_path: Path) -> None:
+    runners = list[Runner]()
+
+    async def body(ctx: Context) -> None:
+        await runners[0].shutdown(0)
+
+    def on_thread(ctx: Context) -> None:
+        runners[0].blocking.shutdown(0)
+
+    async with runner_on(tmp_path / "c.db") as runner:
+        runners.append(runner)
+        waiting = asyncio.ensure_future(runner.execute(one(body if kind == "async" else on_thread)))
+        with pytest.raises(RunnerClosed):
+            await asyncio.wait_for(waiting, 20)
+    (row,) = seen_outside(tmp_path / "c.db", lambda store: store.executions(ExecutionFilter()))
+    assert (row.status, row.owner) == (ExecutionStatus.RUNNING, None)

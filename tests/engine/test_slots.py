@@ -8,6 +8,7 @@ import threading
 import pytest
 
 from cloacina.model.context import Context
+from cloacina.model.retry import RetryPolicy
 from cloacina.model.status import ExecutionStatus
 from cloacina.model.task import task
 from cloacina.model.workflow import Workflow
@@ -116,6 +117,36 @@ async def test_a_body_starts_in_the_turn_that_frees_a_slot() -> None:
         for handle in handles:
             await handle.result()
     assert order == list(range(50))
+
+
+async def test_a_thread_that_cannot_be_had_fails_the_attempt_and_nothing_else(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    start, refusals = threading.Thread.start, 1
+
+    def refuse(thread: threading.Thread) -> None:
+        nonlocal refusals
+        if thread.name.startswith("cloacina-body") and refusals:
+            refusals -= 1
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    calls = list[int]()
+    workflow = Workflow("threaded", retry=RetryPolicy(initial_delay=0, jitter=0))
+
+    @workflow.task
+    def it(ctx: Context) -> None:
+        calls.append(1)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    async with in_memory(thread_slots=1) as runner:
+        result = await runner.execute(workflow, timeout=20)
+        assert (await runner.execute(workflow, timeout=20)).status is COMPLETED
+    assert [str(attempt.error) for attempt in result.tasks["it"].history] == [
+        "RuntimeError: can't start new thread",
+        "None",
+    ]
+    assert len(calls) == 2
 
 
 async def test_idle_threads_are_used_again() -> None:

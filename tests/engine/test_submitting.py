@@ -16,6 +16,7 @@ from cloacina.errors import (
     IdempotencyConflict,
     QueueFull,
     RegistrationError,
+    StoreRefused,
     ValidationError,
     WorkflowError,
 )
@@ -24,8 +25,9 @@ from cloacina.model.status import ExecutionStatus
 from cloacina.model.values import Limits
 from cloacina.model.workflow import Workflow
 from cloacina.runner import Runner
+from support.clock import turn
 from support.runners import Gate, in_memory, runner_on
-from support.stores import interfere
+from support.stores import Fault, fails, interfere
 
 COMPLETED = ExecutionStatus.COMPLETED
 
@@ -321,3 +323,24 @@ async def test_the_bound_counts_all_of_submit_many() -> None:
             await runner.submit_many("waiting", [None] * 11)
         assert len(await runner.submit_many("waiting", [None] * 10)) == 10
         gate.open()
+
+
+@pytest.mark.parametrize("bad", [0, 2])
+async def test_of_submits_that_are_stored_together_only_the_refused_one_fails(bad: int) -> None:
+    workflow = echo()
+    async with in_memory(workflow) as runner:
+        await runner.execute(workflow)
+        store = interfere(runner)
+        hold = store.hold("insert_unowned")
+        alone: list[Fault | None] = [fails(StoreRefused("no")) if n == bad else None for n in range(3)]
+        store.plan("insert_unowned", fails(StoreRefused("one of them")), *alone)
+        first = asyncio.ensure_future(runner.submit(workflow, key="first"))
+        await hold.reached()
+        coming = [asyncio.ensure_future(runner.submit(workflow, {"n": n}, key=f"k{n}")) for n in range(3)]
+        await turn()
+        hold.release()
+        answers = await asyncio.wait_for(asyncio.gather(*coming, return_exceptions=True), 20)
+        assert [isinstance(answer, StoreRefused) for answer in answers] == [n == bad for n in range(3)]
+        for handle in [await first, *(answer for answer in answers if not isinstance(answer, BaseException))]:
+            assert (await handle.result(timeout=20)).status is COMPLETED
+        assert await stored(runner) == 4

@@ -182,3 +182,27 @@ async def test_a_stored_deadline_wakes_an_execution_that_sleeps() -> None:
         clock.advance(20)
         result = await handle.result(timeout=20)
     assert result.error is not None and "timeout of 20" in result.error
+
+
+async def test_what_sleeps_for_another_runner_is_looked_at_once_a_second(tmp_path: Path) -> None:
+    """It is due, and the runner that offers it has no room: this one neither takes it nor spins."""
+    clock, gate = HandClock(), Gate()
+    FAILED.clear()
+    mine, theirs = one(fails_once, "mine", retry=WAITS), one(fails_once, "theirs", retry=WAITS)
+    path = tmp_path / "c.db"
+    async with (
+        runner_on(path, theirs, max_waiting=0, window=1, clock=clock) as other,
+        runner_on(path, mine, max_waiting=0, clock=clock, poll_interval=1000.0) as runner,
+    ):
+        stays = await other.submit(theirs, {"n": 1})
+        await until(lambda: 1 in FAILED and held(other) == 0)
+        await other.submit(one(gate.pass_through, "busy"))
+        await gate.reached()
+        goes = await runner.submit(mine, {"n": 2})
+        await until(lambda: 2 in FAILED and held(runner) == 0)
+        clock.advance(50)
+        assert (await goes.result(timeout=20)).status is COMPLETED
+        assert 0 not in clock.pending
+        assert (await stays.status()) is ExecutionStatus.RUNNING
+        gate.open()
+        assert (await stays.result(timeout=20)).status is COMPLETED

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from cloacina.model.status import ExecutionStatus, Reason
@@ -91,7 +93,8 @@ def test_whether_there_is_anything_to_take_is_told_without_taking_it(stores: Sto
 def test_an_item_and_a_claim_are_one_group(stores: Stores) -> None:
     stores.writer.insert_unowned([new("e1")])
     freed = submit("e2", owner=ME)
-    freed.progress = progress("e2", PENDING, next_owner=None, finished=None, result=None)
+    gives_up = progress("e2", PENDING, next_owner=None, finished=None, result=None)
+    freed = replace(freed, progress=gives_up)
     assert [row.id for row in stores.commit(freed, claim=claim(5))] == ["e1", "e2"]
 
 
