@@ -16,6 +16,7 @@
     ├── ExecutionError                     about one execution
     │   ├── ExecutionNotFound (LookupError)
     │   ├── ExecutionFailed                ended Failed or Cancelled, and the caller asked to be told
+    │   ├── ExecutionParked                set aside with a reason; it does not go on by itself
     │   ├── IdempotencyConflict            the key belongs to another submission
     │   ├── NotTheOwner                    another process drives the execution
     │   └── ResultTimeout (TimeoutError)   not finished in time; it goes on
@@ -108,6 +109,10 @@ class ExecutionFailed(ExecutionError):
     def __init__(self, message: str, result: object) -> None:
         super().__init__(message)
         self.result = result
+
+
+class ExecutionParked(ExecutionError):
+    """The execution was set aside, for the reason in the message; it does not go on by itself."""
 
 
 class IdempotencyConflict(ExecutionError):

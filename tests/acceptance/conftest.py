@@ -12,6 +12,8 @@ import pytest
 from acceptance.support.child import Nursery
 from acceptance.support.stage import Stage, Theatre
 
+SEED = os.environ.get("CLOACINA_TEST_SEED")
+
 
 @pytest.fixture(scope="session")
 def nursery() -> Iterator[Nursery]:
@@ -34,6 +36,6 @@ def stage(theatre: Theatre) -> Iterator[Stage]:
 @pytest.fixture
 def rng() -> random.Random:
     """Seeded by ``CLOACINA_TEST_SEED``, else anew; pytest shows the line if the test fails."""
-    seed = int(os.environ.get("CLOACINA_TEST_SEED") or random.SystemRandom().randrange(1_000_000))
+    seed = int(SEED or random.SystemRandom().randrange(1_000_000))
     print(f"CLOACINA_TEST_SEED={seed}")
     return random.Random(seed)

@@ -8,6 +8,7 @@ from typing import Any, get_args
 
 import pytest
 
+from acceptance.support.campaign import campaign
 from acceptance.support.child import Child
 from acceptance.support.order import Pace
 from acceptance.support.shapes import MIXED
@@ -16,7 +17,7 @@ from acceptance.support.stage import Stage, Theatre
 PACES = get_args(Pace)
 
 
-@pytest.mark.parametrize("kills", [30, pytest.param(700, marks=pytest.mark.campaign)])
+@pytest.mark.parametrize("kills", [30, campaign(700)])
 def test_one_database_survives_many_kills(stage: Stage, rng: random.Random, kills: int) -> None:
     for number in range(kills):
         asks = stage.asks(*rng.choices(MIXED, k=6), keyed=rng.random() < 0.3)
@@ -28,7 +29,7 @@ def test_one_database_survives_many_kills(stage: Stage, rng: random.Random, kill
     assert len(stage.finally_().executions) > kills
 
 
-@pytest.mark.parametrize("kills", [20, pytest.param(300, marks=pytest.mark.campaign)])
+@pytest.mark.parametrize("kills", [20, campaign(300)])
 def test_a_fresh_database_survives_a_kill(theatre: Theatre, rng: random.Random, kills: int) -> None:
     plays = [(rng.choices(MIXED, k=30), rng.choice(PACES), random.Random(rng.random())) for _ in range(kills)]
 
@@ -47,7 +48,7 @@ def test_a_fresh_database_survives_a_kill(theatre: Theatre, rng: random.Random, 
     assert theatre.every(play) == kills
 
 
-@pytest.mark.parametrize("backlog", [150, pytest.param(2_000, marks=pytest.mark.campaign)])
+@pytest.mark.parametrize("backlog", [150, campaign(2_000)])
 def test_a_crash_loop_makes_progress(stage: Stage, rng: random.Random, backlog: int) -> None:
     """Each life is short and ends by `kill -9`; each completes something, and in the end all is done."""
     narrow: dict[str, Any] = {"async_slots": 1, "thread_slots": 1, "window": 50}

@@ -6,17 +6,18 @@ import signal
 
 import pytest
 
+from acceptance.support.campaign import campaign
 from acceptance.support.order import Fault
 from acceptance.support.stage import Stage, Theatre
 
 BEFORE, AFTER, DISK = "kill-before-commit", "kill-after-commit", "kill-io"
 
-# Everyday, only every seventh write or sync of a file is a point; `pytest -m campaign` visits them all.
+# Everyday, only every seventh write or sync of a file is a point; the campaign visits them all.
 POINTS = [
     pytest.param(BEFORE, 1, id="before each commit"),
     pytest.param(AFTER, 1, id="after each commit"),
     pytest.param(DISK, 7, id="at writes and syncs"),
-    pytest.param(DISK, 1, id="at each write and sync", marks=pytest.mark.campaign),
+    campaign(DISK, 1, id="at each write and sync"),
 ]
 
 

@@ -9,6 +9,7 @@ import signal
 import pytest
 
 from acceptance.support import power
+from acceptance.support.campaign import campaign
 from acceptance.support.order import Fault
 from acceptance.support.shapes import MIXED
 from acceptance.support.stage import Stage, Theatre
@@ -18,7 +19,7 @@ FOR_EVER = 1_000_000
 
 @pytest.mark.parametrize("full", [False, True], ids=["broken", "full"])
 @pytest.mark.parametrize("times", [1, 4])
-@pytest.mark.parametrize("step", [5, pytest.param(1, marks=pytest.mark.campaign)])
+@pytest.mark.parametrize("step", [5, campaign(1)])
 def test_work_goes_on_by_itself_after_the_disk_failed(
     theatre: Theatre, step: int, times: int, full: bool
 ) -> None:
@@ -39,7 +40,7 @@ def test_work_goes_on_by_itself_after_the_disk_failed(
     assert theatre.every(play) >= 50 // step
 
 
-@pytest.mark.parametrize("step", [9, pytest.param(1, marks=pytest.mark.campaign)])
+@pytest.mark.parametrize("step", [9, campaign(1)])
 def test_nothing_acknowledged_is_lost_when_the_disk_fails_for_good(theatre: Theatre, step: int) -> None:
     """From the n-th write or sync on, all fail, until the process is killed and the disk is mended."""
 
@@ -72,9 +73,7 @@ def test_a_runner_can_be_stopped_while_the_disk_fails(stage: Stage, at: int) -> 
     stage.finally_()
 
 
-@pytest.mark.parametrize(
-    ("moments", "played_on"), [(150, 10), pytest.param(10_000, 200, marks=pytest.mark.campaign)]
-)
+@pytest.mark.parametrize(("moments", "played_on"), [(150, 10), campaign(10_000, 200)])
 def test_nothing_acknowledged_is_lost_in_a_power_cut(
     theatre: Theatre, rng: random.Random, moments: int, played_on: int
 ) -> None:

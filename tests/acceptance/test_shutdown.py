@@ -7,6 +7,7 @@ import signal
 
 import pytest
 
+from acceptance.support.campaign import campaign
 from acceptance.support.shapes import MIXED
 from acceptance.support.stage import Stage
 
@@ -43,7 +44,7 @@ def test_bodies_may_finish_and_what_follows_is_handed_over(stage: Stage) -> None
     stage.finally_()
 
 
-@pytest.mark.parametrize("stops", [10, pytest.param(200, marks=pytest.mark.campaign)])
+@pytest.mark.parametrize("stops", [10, campaign(200)])
 def test_no_body_is_cut_if_it_ends_within_the_grace(stage: Stage, stops: int) -> None:
     rng = random.Random(stops)
     for _ in range(stops):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from cloacina.errors import ExecutionParked
 from cloacina.model.status import AttemptState, ExecutionStatus
 from cloacina.model.task import task
 from cloacina.model.workflow import Workflow
@@ -25,6 +26,12 @@ connection = apsw.Connection(sys.argv[1], flags=apsw.SQLITE_OPEN_READWRITE)
 connection.set_busy_timeout(5000)
 connection.execute(sys.argv[2], sys.argv[3:])
 """
+
+
+def opened() -> Gate:
+    gate = Gate()
+    gate.open()
+    return gate
 
 
 def damage(path: Path, sql: str, *params: str) -> None:
@@ -176,3 +183,28 @@ async def test_an_execution_whose_owner_nobody_knows_is_freed_at_the_start(
     async with runner_on(path, workflow) as runner:
         assert (await runner.result(handle.id, timeout=20)).status is COMPLETED
     assert "executions freed whose owner nobody knows: 1" in caplog.text
+
+
+async def test_who_waits_for_a_parked_execution_is_told(tmp_path: Path) -> None:
+    gate = Gate()
+    async with runner_on(tmp_path / "c.db") as runner:
+        handle = await runner.submit(one(gate))
+        await gate.reached(1)
+        waiting = asyncio.ensure_future(handle.result())
+        damage(tmp_path / "c.db", "UPDATE attempts SET state = 'odd' WHERE execution = ?", handle.id)
+        gate.open()
+        with pytest.raises(ExecutionParked, match=handle.id):
+            await waiting
+        (parked,) = await runner.list(status=PARKED)
+        assert parked.id == handle.id
+
+
+async def test_the_result_of_a_parked_execution_is_an_error(tmp_path: Path) -> None:
+    async with runner_on(tmp_path / "c.db") as runner:
+        ended = await runner.submit(one(opened()))
+        await ended.result(timeout=20)
+        damage(
+            tmp_path / "c.db", "UPDATE executions SET status = 'parked', error = 'why' WHERE id = ?", ended.id
+        )
+        with pytest.raises(ExecutionParked, match="was set aside: why"):
+            await ended.result()

@@ -11,17 +11,19 @@ from hypothesis import strategies as st
 from cloacina.logic.execution import ExecutionState
 from cloacina.logic.merge import view as merge
 from cloacina.model.context import Context
-from cloacina.model.patch import Patch
+from cloacina.model.json.patch import Patch
+from cloacina.model.json.values import DEFAULT_LIMITS
 from cloacina.model.status import TaskState
 from cloacina.model.task import Task, task
-from cloacina.model.values import DEFAULT_LIMITS
 from cloacina.model.workflow import Workflow
 
 NAMES = st.sampled_from("abc")
 PATCHES = st.fixed_dictionaries(
     {},
     optional={
-        "set": st.dictionaries(NAMES, st.one_of(st.integers(0, 9), st.just([1]), st.just({"x": 1})), max_size=2),
+        "set": st.dictionaries(
+            NAMES, st.one_of(st.integers(0, 9), st.just([1]), st.just({"x": 1})), max_size=2
+        ),
         "remove": st.lists(NAMES, max_size=1),
         "append": st.dictionaries(NAMES, st.lists(st.integers(0, 9), min_size=1, max_size=2), max_size=2),
         "patch": st.dictionaries(NAMES, st.just({"set": {"y": 2}}), max_size=2),

@@ -21,8 +21,8 @@ from cloacina.errors import (
     WorkflowError,
 )
 from cloacina.model.context import Context
+from cloacina.model.json.values import Limits
 from cloacina.model.status import ExecutionStatus
-from cloacina.model.values import Limits
 from cloacina.model.workflow import Workflow
 from cloacina.runner import Runner
 from support.clock import turn

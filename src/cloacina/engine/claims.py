@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from cloacina.clock import Clock, Timer
 from cloacina.engine.registry import Registry
-from cloacina.engine.store_thread import StoreThread
+from cloacina.engine.storage.store_thread import StoreThread
 from cloacina.settings import Settings
 from cloacina.store.port import ReadStore
 from cloacina.store.rows import ClaimRequest

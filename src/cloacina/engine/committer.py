@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from cloacina.engine.store_thread import StoreThread
+from cloacina.engine.storage.store_thread import StoreThread
 from cloacina.errors import StoreRefused, StoreUnavailable
 from cloacina.store.port import WriteStore
 from cloacina.store.rows import ClaimRequest, Group, Item, StoredExecution

@@ -16,19 +16,19 @@ from contextlib import suppress
 from os import PathLike
 
 from cloacina.clock import Clock, Randomness, SystemClock, system_randomness
+from cloacina.engine.driving.records import result_of
 from cloacina.engine.executors.callbacks import Callbacks
 from cloacina.engine.hub import Hub
 from cloacina.engine.incarnation import Incarnation, Means
 from cloacina.engine.intake import Answer, Intake
 from cloacina.engine.liveness.lease import FileLease, Lease, MemoryLease, Observer
 from cloacina.engine.liveness.recovery import Recovery
-from cloacina.engine.records import result_of
 from cloacina.engine.registry import Registry
 from cloacina.engine.service import Service
-from cloacina.engine.storage import Storage
+from cloacina.engine.storage.storage import Storage
 from cloacina.errors import Fenced, RunnerClosed, StoreError
+from cloacina.model.json.values import Limits
 from cloacina.model.status import Reason, RunnerState
-from cloacina.model.values import Limits
 from cloacina.model.workflow import Workflow
 from cloacina.observe.logs import get_logger
 from cloacina.settings import Settings
@@ -123,11 +123,14 @@ class Engine:
             self.means.writer.give_up()
         await task
 
-    def check(self) -> None:
-        """Raise `RunnerClosed`, or the error that broke the engine, if it cannot take work."""
+    def check(self, *, leaving: bool = False) -> None:
+        """Raise `RunnerClosed`, or the error that broke the engine, if it cannot take work.
+
+        With ``leaving``, a runner that is being stopped still takes it: its last bodies may need it.
+        """
         if self._broken is not None:
             raise self._broken
-        if not self.open:
+        if not self.open and not (leaving and self.life.stopping):
             raise RunnerClosed("the runner is not running: use it inside `async with Runner(...)`")
 
     async def register(self, workflow: Workflow) -> None:

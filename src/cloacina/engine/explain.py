@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from cloacina.engine.driver import Driver
+from cloacina.engine.driving.driver import Driver
+from cloacina.engine.driving.records import result_of
 from cloacina.engine.engine import Engine
-from cloacina.engine.records import result_of
 from cloacina.model.dag import Dag
 from cloacina.model.result import ExecutionResult, TaskResult, moment
 from cloacina.model.status import ExecutionStatus, TaskState

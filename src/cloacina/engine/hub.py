@@ -43,6 +43,12 @@ class Hub:
             if not future.done():
                 future.set_result(told)
 
+    def refuse(self, execution: str, error: BaseException) -> None:
+        """The execution will not end by itself."""
+        for future in self._waiters.pop(execution, ()):
+            if not future.done():
+                future.set_exception(error)
+
     def parting(self, execution: str) -> asyncio.Future[None]:
         """A future that is set when the driver of the execution lets go of it, for whatever reason."""
         if execution not in self._partings:

@@ -16,23 +16,23 @@ from typing import cast
 from cloacina.clock import Clock, Randomness
 from cloacina.engine.claims import Claims
 from cloacina.engine.committer import Batch, Committer, Written
-from cloacina.engine.driver import Driver
+from cloacina.engine.driving.driver import Driver
+from cloacina.engine.driving.records import result_of
+from cloacina.engine.driving.refusals import Refusals
 from cloacina.engine.executors.attempt import Attempt
 from cloacina.engine.executors.callbacks import CallbackInfo, Callbacks
 from cloacina.engine.executors.dispatcher import Dispatcher
 from cloacina.engine.executors.local import LocalExecutor
 from cloacina.engine.hub import Hub
 from cloacina.engine.liveness.lease import Lease
-from cloacina.engine.records import result_of
-from cloacina.engine.refusals import Refusals
 from cloacina.engine.registry import Registry
-from cloacina.engine.store_thread import StoreThread
-from cloacina.errors import ContextError, StoreRefused
+from cloacina.engine.storage.store_thread import StoreThread
+from cloacina.errors import ContextError, ExecutionParked, StoreRefused
 from cloacina.model.context import Context
 from cloacina.model.ids import new_id
+from cloacina.model.json.values import JSON, Limits, decode
 from cloacina.model.result import ErrorInfo
 from cloacina.model.status import AttemptState, ExecutionStatus, TaskState
-from cloacina.model.values import JSON, Limits, decode
 from cloacina.model.workflow import Workflow
 from cloacina.observe.logs import get_logger
 from cloacina.settings import Settings
@@ -77,9 +77,7 @@ class Incarnation:
         self.committer = Committer(self.runner, self, means.writer)
         self.executor.freed = self.committer.poke
         self.drivers: dict[str, Driver] = {}
-        self.claims = Claims(
-            means.registry, means.reader, means.clock, means.settings, self.committer.poke
-        )
+        self.claims = Claims(means.registry, means.reader, means.clock, means.settings, self.committer.poke)
         self.stopping = False
         self._lost = lost
         self._heard: deque[Driver] = deque()
@@ -138,7 +136,9 @@ class Incarnation:
         self.stopping = True
         self.claims.close()
         if self._bodies > 0:
-            log.warning("bodies that still run: %d; they get %ss to end, or a second stop", self._bodies, grace)
+            log.warning(
+                "bodies that still run: %d; they get %ss to end, or a second stop", self._bodies, grace
+            )
         try:
             async with asyncio.timeout(grace):
                 await self._run_out()
@@ -237,6 +237,9 @@ class Incarnation:
         self.drivers.pop(driver.id, None)
         self._count(driver, False)
         self.means.hub.part(driver.id)
+        if driver.status is ExecutionStatus.PARKED and driver.draft.progress is not None:
+            why = f"execution {driver.id} was set aside: {driver.draft.progress.error}"
+            self.means.hub.refuse(driver.id, ExecutionParked(why))
         if not driver.status.terminal or driver.unstored:
             return
         draft, ids = driver.draft, driver.state.dag.ids

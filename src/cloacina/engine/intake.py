@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 
-from cloacina.engine.store_thread import StoreThread
+from cloacina.engine.storage.store_thread import StoreThread
 from cloacina.errors import QueueFull, StoreRefused
 from cloacina.store.port import ReadStore, WriteStore
 from cloacina.store.rows import NewExecution, StoredExecution

@@ -9,14 +9,15 @@ from dataclasses import dataclass
 from functools import partial
 from typing import cast
 
+from cloacina.engine.driving.records import info_of, result_of
 from cloacina.engine.engine import Engine
 from cloacina.engine.executors.attempt import Attempt
 from cloacina.engine.hub import Told
 from cloacina.engine.incarnation import Incarnation
-from cloacina.engine.records import info_of, result_of
 from cloacina.errors import (
     ContextError,
     ExecutionNotFound,
+    ExecutionParked,
     IdempotencyConflict,
     NotTheOwner,
     ResultTimeout,
@@ -25,10 +26,10 @@ from cloacina.errors import (
 )
 from cloacina.model.context import Context
 from cloacina.model.ids import new_id
+from cloacina.model.json.values import JSON, Limits, decode, encode, to_json
 from cloacina.model.names import check_name
 from cloacina.model.result import ExecutionInfo, ExecutionResult
 from cloacina.model.status import ExecutionStatus, Reason
-from cloacina.model.values import JSON, Limits, decode, encode, to_json
 from cloacina.model.workflow import Workflow
 from cloacina.observe.logs import running
 from cloacina.store.rows import ExecutionFilter, NewExecution, StoredExecution
@@ -163,6 +164,8 @@ class Requests:
                 stored = await self.stored(execution)
                 if stored.status.terminal:
                     return self._told(stored)
+                if stored.status is ExecutionStatus.PARKED:
+                    raise ExecutionParked(f"execution {execution} was set aside: {stored.error}")
             async with _WithoutSlot(self._engine.life):
                 return await self._await(execution, future, timeout)
         finally:
@@ -235,8 +238,7 @@ class Requests:
         return workflow
 
     def _check_open(self) -> None:
-        if running.get() is None or not self._engine.life.stopping:
-            self._engine.check()
+        self._engine.check(leaving=running.get() is not None)
 
     def _input(self, input: object) -> dict[str, JSON]:
         if input is None:

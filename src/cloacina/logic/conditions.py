@@ -18,9 +18,9 @@ from cloacina.model.conditions import (
     Not,
     TaskCondition,
 )
+from cloacina.model.json.values import JSON
 from cloacina.model.operators import ValueOperator
 from cloacina.model.status import TaskState
-from cloacina.model.values import JSON
 
 StateOf: TypeAlias = Callable[[str], TaskState]
 """The state of a dependency, by its id."""

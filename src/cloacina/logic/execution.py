@@ -18,9 +18,9 @@ from cloacina.logic.outcome import Outcome, outcome
 from cloacina.logic.readiness import decide
 from cloacina.logic.standing import Standing
 from cloacina.model.dag import Dag
-from cloacina.model.patch import Patch
+from cloacina.model.json.patch import Patch
+from cloacina.model.json.values import JSON, Limits
 from cloacina.model.status import AttemptState, Reason, TaskState, check_move
-from cloacina.model.values import JSON, Limits
 from cloacina.model.workflow import Workflow
 
 SUSPECT_AFTER = 2

@@ -23,9 +23,9 @@ from cloacina.errors import ContextError
 from cloacina.logic.conditions import StateOf, evaluate
 from cloacina.model.conditions import Condition
 from cloacina.model.dag import Dag
+from cloacina.model.json.values import JSON
 from cloacina.model.rules import replaceable
 from cloacina.model.status import Reason, TaskState
-from cloacina.model.values import JSON
 
 _Answer = TypeVar("_Answer")
 

@@ -20,9 +20,9 @@ from typing import ClassVar, Never, NoReturn
 
 from cloacina.errors import WorkflowError
 from cloacina.model.definition.hints import shown
+from cloacina.model.json.values import JSON, decode
 from cloacina.model.operators import MISSING, WITHOUT_OPERAND, ValueOperator, operand_text, read_operator
 from cloacina.model.status import TaskState
-from cloacina.model.values import JSON, decode
 
 MAX_DEPTH = 100
 """How deep conditions may be nested, so that walking a rule never exhausts the stack."""

@@ -12,11 +12,10 @@ from difflib import get_close_matches
 from typing import Any, NoReturn, TypeVar, cast, overload
 
 from cloacina.errors import ContextError, ContextKeyError
-from cloacina.model.keys import Key
-from cloacina.model.patch import Patch, check_size, diff, size_bound
-from cloacina.model.patch import apply as apply_patch
-from cloacina.model.paths import join_path, shorten
-from cloacina.model.values import (
+from cloacina.model.json.patch import Patch, check_size, diff, size_bound
+from cloacina.model.json.patch import apply as apply_patch
+from cloacina.model.json.paths import join_path, shorten
+from cloacina.model.json.values import (
     DEFAULT_LIMITS,
     JSON,
     Limits,
@@ -26,6 +25,7 @@ from cloacina.model.values import (
     read_object,
     to_json,
 )
+from cloacina.model.keys import Key
 
 T = TypeVar("T")
 D = TypeVar("D")

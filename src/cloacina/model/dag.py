@@ -6,12 +6,12 @@ from collections.abc import Iterable, Sequence
 from functools import cached_property
 
 from cloacina.errors import SubgraphError, WorkflowError
-from cloacina.model import order
 from cloacina.model.conditions import TaskCondition
+from cloacina.model.definition import order
 from cloacina.model.definition.hints import LISTED, did_you_mean, listing
+from cloacina.model.json.values import JSON, encode
 from cloacina.model.render import DagEdge, DagMetadata, DagNode, dot, mermaid, text
 from cloacina.model.task import Task
-from cloacina.model.values import JSON, encode
 
 
 class Dag:

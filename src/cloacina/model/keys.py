@@ -22,9 +22,9 @@ from typing import Any, Generic, Literal, Never, NoReturn, TypeVar, Union, cast,
 import msgspec
 
 from cloacina.errors import ContextError, WorkflowError
-from cloacina.model.paths import join_path, shorten
+from cloacina.model.json.paths import join_path, shorten
+from cloacina.model.json.values import DEFAULT_LIMITS, JSON, Limits, encode, to_json
 from cloacina.model.rules import Condition, ContextValue, ValueOperator
-from cloacina.model.values import DEFAULT_LIMITS, JSON, Limits, encode, to_json
 
 T = TypeVar("T")
 

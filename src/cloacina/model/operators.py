@@ -8,7 +8,7 @@ import msgspec
 
 from cloacina.errors import ContextError, WorkflowError
 from cloacina.model.definition.hints import shown
-from cloacina.model.values import to_json
+from cloacina.model.json.values import to_json
 
 MISSING = object()
 """Stands for an operand that was not given, where None is one."""

@@ -43,7 +43,9 @@ class Nursery:
         status, status_end = os.pipe()
         errors = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         with self._turn:
-            socket.send_fds(self._link, [msgspec.json.encode(order)], [output_end, errors, status_end])
+            text = msgspec.json.encode(order) + b"\n"
+            sent = socket.send_fds(self._link, [text], [output_end, errors, status_end])
+            self._link.sendall(text[sent:])
             assert self._link.recv(1) == b".", "the nursery has died"
         for fd in (output_end, status_end, errors):
             os.close(fd)

@@ -10,13 +10,13 @@ import pytest
 from cloacina.errors import ContextError, ExecutionError, PermanentError, StoreRefused
 from cloacina.logic.execution import Consequences, ExecutionState, Past
 from cloacina.model.context import Context
+from cloacina.model.json.patch import Patch
+from cloacina.model.json.values import Limits
 from cloacina.model.keys import Key
-from cloacina.model.patch import Patch
 from cloacina.model.retry import RetryPolicy
 from cloacina.model.rules import context_value, task_failed
 from cloacina.model.status import AttemptState, ExecutionStatus, Reason, TaskState
 from cloacina.model.task import Task, task
-from cloacina.model.values import Limits
 from cloacina.model.workflow import Workflow
 
 COMPLETED, FAILED, SKIPPED = TaskState.COMPLETED, TaskState.FAILED, TaskState.SKIPPED

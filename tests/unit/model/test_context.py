@@ -15,9 +15,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from cloacina.errors import ContextError, ContextKeyError
 from cloacina.model.context import Context
+from cloacina.model.json.patch import View, apply
+from cloacina.model.json.values import Limits, decode, encode
 from cloacina.model.keys import Key
-from cloacina.model.patch import View, apply
-from cloacina.model.values import Limits, decode, encode
 
 NUMBER = Key("number", int)
 ITEMS = Key("items", list[int])

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from cloacina.errors import PermanentError
 from cloacina.model.context import Context
-from cloacina.model.patch import Patch
+from cloacina.model.json.patch import Patch
 from cloacina.model.result import ErrorInfo
 from cloacina.model.status import AttemptState
 from cloacina.model.task import Task

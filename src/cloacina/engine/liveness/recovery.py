@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 
 from cloacina.clock import Clock
 from cloacina.engine.liveness.lease import Observer
-from cloacina.engine.storage import Storage
+from cloacina.engine.storage.storage import Storage
 from cloacina.model.status import Reason
 from cloacina.observe.logs import get_logger
 
@@ -72,7 +72,7 @@ class Recovery:
         files = set(self._observer.files())
         for runner in self._alive:
             if runner not in files and runner != self.me:
-                dead[runner] = Reason.CRASH
+                dead[runner] = Reason.LOST_LEASE
         for runner, reason in dead.items():
             await self.recover(runner, reason)
             self._observer.remove(runner)

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from cloacina.engine.driver import Driver
-from cloacina.engine.store_thread import StoreThread
+from cloacina.engine.driving.driver import Driver
+from cloacina.engine.storage.store_thread import StoreThread
 from cloacina.errors import StoreRefused
 from cloacina.observe.logs import get_logger
 from cloacina.store.port import ReadStore

@@ -7,7 +7,7 @@ from os import PathLike
 from pathlib import Path
 
 from cloacina.clock import Randomness
-from cloacina.engine.store_thread import StoreThread
+from cloacina.engine.storage.store_thread import StoreThread
 from cloacina.store.location import parse_location
 from cloacina.store.port import ReadStore, WriteStore
 from cloacina.store.sqlite.database import Database

@@ -11,7 +11,8 @@ import msgspec
 from cloacina.engine.executors.attempt import ERROR_BYTES, Attempt, clean
 from cloacina.logic.execution import Past
 from cloacina.model.context import Context
-from cloacina.model.patch import read_patch
+from cloacina.model.json.patch import read_patch
+from cloacina.model.json.values import JSON, decode, encode
 from cloacina.model.result import (
     AttemptResult,
     ErrorInfo,
@@ -22,7 +23,6 @@ from cloacina.model.result import (
     moment,
 )
 from cloacina.model.status import AttemptState, TaskState
-from cloacina.model.values import JSON, decode, encode
 from cloacina.store.rows import AttemptEnd, StoredAttempt, StoredExecution, Verdict
 
 

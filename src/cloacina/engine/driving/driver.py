@@ -10,64 +10,23 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
-from typing import Protocol, cast
+from typing import cast
 
-from cloacina.clock import Clock, Randomness, Timer
-from cloacina.engine.draft import Draft, poisoned
+from cloacina.clock import Timer
+from cloacina.engine.driving.draft import Draft, poisoned
+from cloacina.engine.driving.host import Host
+from cloacina.engine.driving.records import past_of
+from cloacina.engine.driving.waits import Waits
 from cloacina.engine.executors.attempt import Attempt, Ending, describe
-from cloacina.engine.records import past_of
-from cloacina.engine.waits import Waits
 from cloacina.errors import ContextError, StoreRefused
 from cloacina.logic.execution import Consequences, ExecutionState, Ruling
 from cloacina.model.context import Context
-from cloacina.model.patch import as_view
+from cloacina.model.json.patch import as_view
+from cloacina.model.json.values import JSON, decode, encode
 from cloacina.model.result import ErrorInfo
 from cloacina.model.status import AttemptState, ExecutionStatus, Reason, TaskState
-from cloacina.model.values import JSON, Limits, decode, encode
 from cloacina.model.workflow import Workflow
 from cloacina.store.rows import Item, StoredExecution
-
-
-class Host(Protocol):
-    """What a driver needs of the runner that owns it."""
-
-    runner: str
-    clock: Clock
-    randomness: Randomness
-    limits: Limits
-    crash_cap: int
-
-    def hear(self, driver: Driver) -> None:
-        """Let the driver digest with the next group."""
-        ...
-
-    def offer(self, driver: Driver, index: int) -> None:
-        """Queue a ready task for a slot."""
-        ...
-
-    def release(self, attempt: Attempt) -> None:
-        """An attempt has ended; its slot is free."""
-        ...
-
-    def refuse_grant(self, driver: Driver, index: int) -> None:
-        """A granted slot is not used."""
-        ...
-
-    def launch(self, attempt: Attempt) -> None:
-        """Start a body whose start is committed."""
-        ...
-
-    def cut(self, attempt: Attempt) -> None:
-        """Tell a body to stop whose result is refused from now on."""
-        ...
-
-    def task_ended(self, driver: Driver, index: int, state: TaskState, error: ErrorInfo | None) -> None:
-        """A task has ended for good, committed."""
-        ...
-
-    def gone(self, driver: Driver) -> None:
-        """The driver has nothing more to do: its execution ended, was parked, or was stored away."""
-        ...
 
 
 class Driver:
@@ -140,7 +99,12 @@ class Driver:
     @property
     def waits(self) -> bool:
         """True if it does nothing but wait for its time, so that it can be stored away."""
-        if self.running or self.ready or not self.state.live or (self._waits is not None and self._waits.held):
+        if (
+            self.running
+            or self.ready
+            or not self.state.live
+            or (self._waits is not None and self._waits.held)
+        ):
             return False
         return not (self.over or self.held or self.unstored or self.draft.gives_up)
 

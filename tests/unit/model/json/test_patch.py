@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cloacina.errors import ContextError
-from cloacina.model.patch import View, apply, check_size, diff, read_patch, same, size_bound
-from cloacina.model.values import Limits, encode, encoded_size
+from cloacina.model.json.patch import View, apply, check_size, diff, read_patch, same, size_bound
+from cloacina.model.json.values import Limits, encode, encoded_size
 
 # Few keys and few values, so that two documents often agree in part.
 names = st.sampled_from("abc")

@@ -16,8 +16,8 @@ from __future__ import annotations
 from typing import TypedDict, cast
 
 from cloacina.errors import ContextError
-from cloacina.model.paths import shorten
-from cloacina.model.values import JSON, Limits, decode, encode, encoded_size
+from cloacina.model.json.paths import shorten
+from cloacina.model.json.values import JSON, Limits, decode, encode, encoded_size
 
 
 class Patch(TypedDict, total=False):

@@ -1,6 +1,6 @@
 """JSON values: what a context may hold, its limits, and its text.
 
-What is stored is plain JSON. The types in `cloacina.model.forms`, dataclasses and datetimes among them,
+What is stored is plain JSON. The types in `cloacina.model.json.forms`, dataclasses and datetimes among them,
 become it on the way in; nothing turns back by itself, only a `Key` knows a type to read a value as.
 
 Refused, with the path of the culprit: NaN and infinities, lone surrogates and NUL (PostgreSQL stores
@@ -21,8 +21,8 @@ from typing import Any, NoReturn, TypeAlias, cast
 import msgspec
 
 from cloacina.errors import ContextError, ValidationError
-from cloacina.model.forms import NO_FORM, advice, json_form, type_name
-from cloacina.model.paths import join_path, shorten
+from cloacina.model.json.forms import NO_FORM, advice, json_form, type_name
+from cloacina.model.json.paths import join_path, shorten
 
 JSON: TypeAlias = "bool | int | float | str | list[JSON] | dict[str, JSON] | None"
 

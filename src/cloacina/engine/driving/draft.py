@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from cloacina.engine.driving.records import History, error_text
 from cloacina.engine.executors.attempt import Attempt, describe
-from cloacina.engine.records import History, error_text
 from cloacina.logic.execution import ExecutionState, Ruling
 from cloacina.model.dag import Dag
 from cloacina.model.result import ErrorInfo

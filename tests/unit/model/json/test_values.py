@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cloacina.errors import ContextError, ValidationError
-from cloacina.model.values import INT_DIGITS, Limits, copy_json, decode, encode, read_object, to_json
+from cloacina.model.json.values import INT_DIGITS, Limits, copy_json, decode, encode, read_object, to_json
 
 scalars = (
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
