@@ -72,7 +72,7 @@ class Recovery:
         files = set(self._observer.files())
         for runner in self._alive:
             if runner not in files and runner != self.me:
-                dead[runner] = Reason.LOST_LEASE
+                dead[runner] = Reason.CRASH
         for runner, reason in dead.items():
             await self.recover(runner, reason)
             self._observer.remove(runner)
