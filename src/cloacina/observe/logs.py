@@ -48,8 +48,8 @@ class _OneLine(logging.Formatter):
 
 
 # Everything that ends a line somewhere or steers a terminal: control characters of both sets, line separators.
-_ESCAPES = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if code != 9}
-_ESCAPES |= {code: f"\\u{code:04x}" for code in (0x2028, 0x2029)}
+_STEERING = (*range(9), *range(10, 32), *range(127, 160), 0x2028, 0x2029)
+_ESCAPES = {code: f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}" for code in _STEERING}
 
 
 def get_logger(name: str) -> logging.Logger:
