@@ -17,7 +17,7 @@ POINTS = [
     pytest.param(BEFORE, 1, id="before each commit"),
     pytest.param(AFTER, 1, id="after each commit"),
     pytest.param(DISK, 7, id="at writes and syncs"),
-    campaign(DISK, 1, id="at each write and sync"),
+    campaign(DISK, 1),
 ]
 
 

@@ -244,7 +244,8 @@ class Engine:
     def _lost(self, runner: str, error: BaseException) -> None:
         if self._rebirth is not None or not self.open:
             self._unheard = (runner, error)
-            self.life.cut_short()
+            if runner == self.life.runner:
+                self.life.cut_short()
         elif runner != self.life.runner:
             log.info("runner %s, which is no longer this process's, was lost: %s", runner, error)
         elif isinstance(error, Fenced):

@@ -43,7 +43,7 @@ def should_retry(policy: RetryPolicy, error: BaseException, failures: int) -> bo
         return isinstance(error, wanted) or all(isinstance(leaf, wanted) for leaf in leaves)
     try:
         return bool(wanted(error))
-    except Exception as broken:
+    except BaseException as broken:
         with suppress(Exception):
             error.add_note(
                 f"Not retried: retry_on raised {type(broken).__name__} when asked about this error."
@@ -97,7 +97,7 @@ def _raw(policy: RetryPolicy, failures: int) -> float:
     try:
         told: Any = backoff(failures)
         given = told.total_seconds() if isinstance(told, timedelta) else float(told)
-    except Exception:
+    except BaseException:
         return policy.max_delay
     return given if given >= 0 and not math.isnan(given) else policy.max_delay
 

@@ -156,7 +156,7 @@ class _Merging:
         merge = cast(Callable[[object, object], object], self.key.merge)
         try:
             return merge(current, new)
-        except Exception as error:
+        except BaseException as error:
             path = join_path("", self.key.name)
             raise ContextError(
                 f"{path} cannot be merged: the merge function of {self.key!r} raised "

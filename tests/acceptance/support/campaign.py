@@ -7,6 +7,6 @@ from typing import Any
 import pytest
 
 
-def campaign(*values: Any) -> Any:
+def campaign(*values: Any, id: str | None = None) -> Any:
     """Parameters of a test that is part of the campaign only, and may take as long as it takes."""
-    return pytest.param(*values, marks=[pytest.mark.campaign, pytest.mark.timeout(0)])
+    return pytest.param(*values, id=id, marks=[pytest.mark.campaign, pytest.mark.timeout(0)])

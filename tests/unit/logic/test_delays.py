@@ -167,3 +167,17 @@ def test_an_error_that_is_its_own_reason_ends() -> None:
     error = URLError("x")
     error.reason = error
     assert not should_retry(RetryPolicy(retry_on="transient"), error, 1)
+
+
+class Rude(BaseException):
+    """What a user's function may raise that is no ordinary error."""
+
+
+@pytest.mark.parametrize("rude", [SystemExit, KeyboardInterrupt, Rude])
+def test_nothing_that_a_users_function_raises_gets_out(rude: type[BaseException]) -> None:
+    def fails(_: object) -> float:
+        raise rude
+
+    assert should_retry(RetryPolicy(retry_on=fails), ValueError("x"), 1) is False  # type: ignore[arg-type]
+    policy = RetryPolicy(backoff=fails, max_delay=9.0, jitter=False)
+    assert delay(policy, 1, 0.5) == 9.0
