@@ -20,13 +20,14 @@ LARGE_PAGES = 16_000
 class Wal:
     """The log of the writer's connection."""
 
-    __slots__ = ("_busy_ms", "_connection", "_copied_at", "_identities", "_location", "_pages")
+    __slots__ = ("_busy_ms", "_connection", "_copied_at", "_identities", "_location", "_pages", "_paths")
 
     def __init__(self, connection: apsw.Connection, location: Location, busy_ms: int) -> None:
         """``busy_ms``: the milliseconds that the connection waits for a lock, when this log lets it."""
         self._connection = connection
         self._busy_ms = busy_ms
         self._location = location
+        self._paths = tuple(path for path in (location.path, location.wal) if path is not None)
         self._identities = self._identify()
         self._pages = 0
         self._copied_at = 0
@@ -77,5 +78,4 @@ class Wal:
         return apsw.SQLITE_OK
 
     def _identify(self) -> tuple[Identity | None, ...]:
-        path, wal = self._location.path, self._location.wal
-        return (identify(path) if path else None, identify(wal) if wal else None)
+        return tuple(identify(path) for path in self._paths)
