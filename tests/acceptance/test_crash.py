@@ -23,7 +23,7 @@ def test_one_database_survives_many_kills(stage: Stage, rng: random.Random, kill
         asks = stage.asks(*rng.choices(MIXED, k=6), keyed=rng.random() < 0.3)
         child = stage.start(asks, stay=True, pace=rng.choice(PACES))
         assert kill_some_time(child, rng) == -signal.SIGKILL
-        if number % 5 == 0:
+        if number % (kills // 6) == 0:
             stage.midway()
     stage.finish()
     assert len(stage.finally_().executions) > kills

@@ -35,6 +35,7 @@ class Recovery:
         self._found = found
         self._alive: frozenset[str] = frozenset()
         self._seen: object = None
+        self._doubtful = False
         self.me = ""
         """The id of this process's own runner."""
 
@@ -53,8 +54,11 @@ class Recovery:
         if await self._bury():
             await self._found()
         signature = self._storage.signature()
-        if signature != self._seen:
-            self._seen = signature
+        changed = signature != self._seen
+        # Two commits can leave one size and one time, if the second is in the same tick of the file system's
+        # clock and writes over old pages: so every change is looked into once more at the next look.
+        if changed or self._doubtful:
+            self._seen, self._doubtful = signature, changed
             if await self._writer.run(lambda store: store.foreign_change()):
                 await self._learn_runners()
                 await self._found()
