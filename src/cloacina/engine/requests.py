@@ -121,7 +121,7 @@ class Requests:
             async with _WithoutSlot(life):
                 if row.key is None and life.room():
                     life.adopt(row, known, data, partial(_fail, future))
-                    return await self._await(row.id, future, timeout)
+                    return (await future)() if timeout is None else await self._await(row.id, future, timeout)
                 execution = await self._store(row, known, data)
                 if execution != row.id:
                     return await self.result(execution, timeout)

@@ -26,8 +26,7 @@ class ErrorInfo(msgspec.Struct, frozen=True):
         return f"ErrorInfo({str(self)!r:.200})"
 
 
-@dataclass(frozen=True, slots=True)
-class AttemptResult:
+class AttemptResult(msgspec.Struct, frozen=True):
     """One attempt, or the row numbered 0 of a task that never ran. Times are None if it never started."""
 
     number: int
@@ -38,8 +37,7 @@ class AttemptResult:
     error: ErrorInfo | None
 
 
-@dataclass(frozen=True, slots=True)
-class TaskResult:
+class TaskResult(msgspec.Struct, frozen=True):
     """What became of one task."""
 
     id: str
@@ -75,8 +73,7 @@ class TaskResult:
 _ALWAYS_TOLD = (TaskState.COMPLETED, TaskState.FAILED, TaskState.SKIPPED)
 
 
-@dataclass(frozen=True, slots=True)
-class ExecutionResult:
+class ExecutionResult(msgspec.Struct, frozen=True):
     """A finished (or, from `Runner.get`, a current) execution.
 
     ``context`` is read-only: the input, and once the execution has ended what its Completed tasks changed.

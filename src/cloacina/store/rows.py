@@ -88,8 +88,7 @@ class Event(NamedTuple):
     detail: str
 
 
-@dataclass(frozen=True, slots=True)
-class Item:
+class Item(NamedTuple):
     """All that one group writes for one execution; never split."""
 
     execution: str

@@ -124,15 +124,25 @@ class Draft:
     def stored(self) -> StoredExecution:
         """The execution with its attempts, as the store has it once the item is committed."""
         end = self.progress
-        return self._origin._replace(
-            status=self.status,
-            owner=self._runner if end is None else end.next_owner,
-            started=self.started,
-            finished=end and end.finished,
-            wake_at=end and end.wake_at,
-            result=end and end.result,
-            error=end and end.error,
-            attempts=self._history.rows(),
+        origin = self._origin
+        return StoredExecution(
+            origin.id,
+            origin.workflow,
+            origin.version,
+            self.status,
+            origin.input,
+            end and end.result,
+            origin.key,
+            origin.priority,
+            origin.tags,
+            self._runner if end is None else end.next_owner,
+            origin.forked_from,
+            origin.created,
+            self.started,
+            end and end.finished,
+            end and end.wake_at,
+            end and end.error,
+            self._history.rows(),
         )
 
     def start(self, attempt: Attempt) -> None:

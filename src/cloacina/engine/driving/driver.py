@@ -94,7 +94,9 @@ class Driver:
     @property
     def active(self) -> bool:
         """True if it has something to run, or a body that does not just wait for another execution."""
-        return bool(self.ready) or any(not attempt.yielded for attempt in self.running.values())
+        if self.ready:
+            return True
+        return any(not attempt.yielded for attempt in self.running.values())
 
     @property
     def waits(self) -> bool:

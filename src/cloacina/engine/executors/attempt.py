@@ -6,9 +6,8 @@ import asyncio
 import inspect
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from cloacina.errors import PermanentError
 from cloacina.model.context import Context
@@ -23,8 +22,7 @@ if TYPE_CHECKING:
 ERROR_BYTES = 8_192
 
 
-@dataclass(frozen=True, slots=True)
-class Ending:
+class Ending(NamedTuple):
     """How a body ended: what it changed, or the error it failed with."""
 
     state: AttemptState
