@@ -51,6 +51,21 @@ def test_failures_skips_and_retries_survive_a_kill_at_every_point(
     assert theatre.every(play) >= 7
 
 
+@pytest.mark.parametrize(("moment", "step"), [(BEFORE, 1), (AFTER, 1), (DISK, 3)])
+def test_a_database_survives_a_kill_while_it_is_made(theatre: Theatre, moment: str, step: int) -> None:
+    def play(number: int) -> bool:
+        with theatre.stage(str(number), bare=True) as stage:
+            child = stage.start(stage.asks("diamond"), fault=Fault(moment, number * step))
+            if child.says("up"):
+                return False
+            assert child.wait() == -signal.SIGKILL, child.tail()
+            stage.finish(stage.asks("diamond"))
+            assert len(stage.finally_().executions) == 1
+            return True
+
+    assert theatre.every(play) >= 3
+
+
 @pytest.mark.parametrize("owned", [True, False], ids=["owned", "unowned"])
 @pytest.mark.parametrize(("moment", "step"), [(BEFORE, 1), (AFTER, 1), (DISK, 3)])
 def test_a_submit_is_stored_whole_or_not_at_all(

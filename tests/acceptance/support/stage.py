@@ -30,7 +30,8 @@ AT_ONCE = 2
 class Stage:
     """See the module's text."""
 
-    def __init__(self, nursery: Nursery, folder: Path) -> None:
+    def __init__(self, nursery: Nursery, folder: Path, *, bare: bool = False) -> None:
+        """``bare``: without a database; the first program makes it, and no audit is kept."""
         self._nursery = nursery
         self.folder = folder
         self.database = folder / "work.db"
@@ -41,7 +42,7 @@ class Stage:
         self.lost_power: set[int] = set()
         self._numbers = 0
         folder.mkdir(exist_ok=True)
-        if not self.database.exists():
+        if not bare and not self.database.exists():
             database.prepare(self.database)
 
     def asks(self, *shapes: str, keyed: bool = False) -> tuple[Ask, ...]:
@@ -164,10 +165,10 @@ class Theatre:
         self.folder = folder
 
     @contextmanager
-    def stage(self, name: str, like: Stage | None = None) -> Iterator[Stage]:
+    def stage(self, name: str, *, like: Stage | None = None, bare: bool = False) -> Iterator[Stage]:
         """A stage of its own, or a copy of another one; closed at the end."""
         folder = self.folder / name
-        stage = Stage(self._nursery, folder) if like is None else like.copy(folder)
+        stage = Stage(self._nursery, folder, bare=bare) if like is None else like.copy(folder)
         try:
             yield stage
         finally:
