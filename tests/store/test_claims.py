@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from cloacina.model.status import ExecutionStatus, Reason
@@ -94,7 +92,7 @@ def test_an_item_and_a_claim_are_one_group(stores: Stores) -> None:
     stores.writer.insert_unowned([new("e1")])
     freed = submit("e2", owner=ME)
     gives_up = progress("e2", PENDING, next_owner=None, finished=None, result=None)
-    freed = replace(freed, progress=gives_up)
+    freed = freed._replace(progress=gives_up)
     assert [row.id for row in stores.commit(freed, claim=claim(5))] == ["e1", "e2"]
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -54,7 +52,7 @@ def test_an_ended_execution_has_no_owner(stores: Stores, status: ExecutionStatus
 
 def test_a_new_execution_may_end_in_its_first_group(stores: Stores) -> None:
     item = submit("e1")
-    item = replace(item, progress=progress("e1"))
+    item = item._replace(progress=progress("e1"))
     stores.commit(item)
     assert stores.get("e1").status is ExecutionStatus.COMPLETED
 
@@ -92,7 +90,7 @@ UNFIT = {
 def test_a_group_that_does_not_fit_is_refused_by_name_and_writes_nothing(stores: Stores, case: str) -> None:
     item, named = UNFIT[case]
     ended = submit("ended")
-    ended = replace(ended, progress=progress("ended"))
+    ended = ended._replace(progress=progress("ended"))
     stores.commit(submit("e1", "a", "done", key="k1"), ended)
     stores.commit(Item("e1", ends=[end("e1", "done")]))
     before = stores.get("e1"), stores.get("ended")
