@@ -4,27 +4,34 @@
 
     CloacinaError
     ├── ValidationError (ValueError)       an argument, name, URL or setting is refused
-    │   └── WorkflowError                  a workflow, task, rule or retry policy cannot be built
-    │       ├── SubgraphError              a subgraph names tasks that the DAG does not have
-    │       └── RegistrationError          a runner cannot take the workflow
+    │   ├── WorkflowError                  a workflow, task, rule or retry policy cannot be built
+    │   │   ├── SubgraphError              a subgraph names tasks that the DAG does not have
+    │   │   └── RegistrationError          a runner cannot take the workflow
+    │   ├── UnknownWorkflow (LookupError)  no runner has ever registered a workflow of that name
+    │   ├── InputError                     an execution's input does not fit the workflow's model
+    │   └── VariableError (LookupError)    a variable is missing or its template cannot be filled
     ├── ContextError                       a value or key that a context refuses; ``path`` says where
     │   ├── ContextKeyError (KeyError)     the context has no such key
     │   └── ContextConflict                two branches wrote one key and the workflow forbids it
     ├── TaskError                          raised by bodies on purpose
     │   ├── TransientError                 worth another attempt
     │   └── PermanentError                 never retried
+    │       └── CheckpointError            a checkpoint was used in a way that cannot be repeated
     ├── ExecutionError                     about one execution
     │   ├── ExecutionNotFound (LookupError)
     │   ├── ExecutionFailed                ended Failed or Cancelled, and the caller asked to be told
     │   ├── ExecutionParked                set aside with a reason; it does not go on by itself
     │   ├── IdempotencyConflict            the key belongs to another submission
     │   ├── NotTheOwner                    another process drives the execution
+    │   ├── ForkRefused                    the execution cannot be forked: it has not ended, or cannot be understood
+    │   ├── CommandTimeout (TimeoutError)  the owner has not answered yet; the command stays in force
     │   └── ResultTimeout (TimeoutError)   not finished in time; it goes on
     ├── ExecutorError                      about a runner
     │   ├── RunnerClosed                   not entered yet, or shut down
     │   ├── QueueFull                      the configured bound on pending executions is reached
     │   ├── WrongThread                    a blocking call on the event loop's own thread
     │   └── DispatchError                  no executor takes the attempt
+    ├── MissingExtra (ImportError)         an optional package is not installed; the message names the extra
     └── StoreError                         about the database; ``retryable`` says whether waiting helps
         ├── StoreBusy                      locked by someone else for now
         ├── StoreUnavailable               a resource is missing: disk space, memory, the folder, rights
@@ -33,6 +40,7 @@
         ├── SchemaTooNew                   written by a newer cloacina
         ├── ForeignConnection              another library touched the open database file
         ├── ForkedProcess                  the database was opened before a fork
+        ├── PayloadError                   what is stored cannot be decoded: a key is missing, or it was tampered with
         └── Fenced                         this runner was declared dead; its writes are refused
 """
 
@@ -57,6 +65,18 @@ class SubgraphError(WorkflowError):
 
 class RegistrationError(WorkflowError):
     """A runner cannot take the workflow, for example because it has another version of that name."""
+
+
+class UnknownWorkflow(ValidationError, LookupError):
+    """No runner has ever registered a workflow of this name with the database."""
+
+
+class InputError(ValidationError):
+    """The input of an execution does not fit the model that the workflow declares; nothing was stored."""
+
+
+class VariableError(ValidationError, LookupError):
+    """A variable is not set, or its template cannot be filled."""
 
 
 class ContextError(CloacinaError):
@@ -92,6 +112,10 @@ class PermanentError(TaskError):
     """A failure that another attempt cannot mend; never retried."""
 
 
+class CheckpointError(PermanentError):
+    """A checkpoint was used in a way that cannot be repeated; never retried."""
+
+
 class ExecutionError(CloacinaError):
     """About one execution."""
 
@@ -123,6 +147,14 @@ class NotTheOwner(ExecutionError):
     """Another live process drives the execution, so this one cannot change it."""
 
 
+class ForkRefused(ExecutionError):
+    """The execution cannot be forked: it has not ended, or there is nothing to do again; nothing was stored."""
+
+
+class CommandTimeout(ExecutionError, TimeoutError):
+    """The owner of the execution has not carried out a command in time. The command stays and takes effect later."""
+
+
 class ResultTimeout(ExecutionError, TimeoutError):
     """The execution had not ended in time. It goes on; ask again with ``result()``."""
 
@@ -145,6 +177,10 @@ class WrongThread(ExecutorError):
 
 class DispatchError(ExecutorError):
     """No executor takes the attempt."""
+
+
+class MissingExtra(CloacinaError, ImportError):
+    """An optional package is not installed; the message says which extra brings it."""
 
 
 class StoreError(CloacinaError):
@@ -183,6 +219,10 @@ class ForeignConnection(StoreError):
 
 class ForkedProcess(StoreError):
     """The database was opened before a fork and is used after it."""
+
+
+class PayloadError(StoreError):
+    """What is stored cannot be decoded: its key or its file is missing, or somebody changed it."""
 
 
 class Fenced(StoreError):

@@ -88,6 +88,26 @@ class Event(NamedTuple):
     detail: str
 
 
+class Shift(NamedTuple):
+    """An attempt that is deferred, or runs again after it was; it must be in state ``before``."""
+
+    execution: str
+    task: str
+    attempt: int
+    before: AttemptState
+    state: AttemptState
+
+
+class Checkpoint(NamedTuple):
+    """A named value to insert, which a task's later attempts read."""
+
+    execution: str
+    task: str
+    name: str
+    value: str
+    stored: int
+
+
 class Item(NamedTuple):
     """All that one group writes for one execution; never split."""
 
@@ -98,6 +118,10 @@ class Item(NamedTuple):
     verdicts: Sequence[Verdict] = ()
     progress: Progress | None = None
     events: Sequence[Event] = ()
+    shifts: Sequence[Shift] = ()
+    checkpoints: Sequence[Checkpoint] = ()
+    obeyed: Sequence[str] = ()
+    """The ids of commands that take effect with this item, and are removed with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +179,24 @@ class StoredExecution(NamedTuple):
     wake_at: int | None
     error: str | None
     attempts: tuple[StoredAttempt, ...] = ()
+
+
+class Fork(NamedTuple):
+    """A new execution made from parts of an old one, to insert as a whole, without an owner."""
+
+    new: NewExecution
+    forked_from: str
+    attempts: tuple[StoredAttempt, ...]
+    checkpoints: tuple[Checkpoint, ...]
+
+
+class Command(NamedTuple):
+    """A wish about an execution, for its owner to carry out: cancel, pause or resume."""
+
+    id: str
+    execution: str
+    kind: str
+    sent: int
 
 
 class RunnerRow(NamedTuple):

@@ -25,7 +25,7 @@ CANDIDATES = """
                 SELECT * FROM (
                     SELECT priority, id FROM executions INDEXED BY executions_wake
                     WHERE workflow = pair.value ->> 0 AND version = pair.value ->> 1
-                        AND owner IS NULL AND status IN ('pending', 'running') AND wake_at IS NOT NULL
+                        AND owner IS NULL AND status IN ('pending', 'running', 'paused') AND wake_at IS NOT NULL
                         AND wake_at <= ?3
                     ORDER BY wake_at LIMIT ?2)))) AS found
         ORDER BY found.value ->> 0 DESC, id LIMIT ?2)"""

@@ -50,7 +50,7 @@ _PENDING = """
     SELECT (SELECT count(*) FROM executions INDEXED BY executions_claim
             WHERE owner IS NULL AND status IN ('pending', 'running') AND wake_at IS NULL)
         + (SELECT count(*) FROM executions INDEXED BY executions_wake
-            WHERE owner IS NULL AND status IN ('pending', 'running') AND wake_at IS NOT NULL)
+            WHERE owner IS NULL AND status IN ('pending', 'running', 'paused') AND wake_at IS NOT NULL)
         + (SELECT count(*) FROM executions INDEXED BY executions_status
             WHERE status <> 'completed' AND status IN ('paused', 'parked') AND owner IS NULL)"""
 
@@ -59,7 +59,7 @@ _NEXT_WAKE_UP = """
     SELECT min((
         SELECT min(wake_at) FROM executions INDEXED BY executions_wake
         WHERE executions.workflow = offered.workflow AND executions.version = offered.version
-            AND owner IS NULL AND status IN ('pending', 'running') AND wake_at IS NOT NULL))
+            AND owner IS NULL AND status IN ('pending', 'running', 'paused') AND wake_at IS NOT NULL))
     FROM (SELECT value ->> 0 AS workflow, value ->> 1 AS version FROM json_each(?)) AS offered"""
 
 _decode = msgspec.json.Decoder(list[StoredExecution]).decode
