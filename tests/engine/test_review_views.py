@@ -59,25 +59,25 @@ def test_views_do_not_depend_on_which_was_made_before(
     dependencies: list[list[bool]], patches: list[Patch], asked: list[int]
 ) -> None:
     state = ExecutionState(Workflow("any", chosen(dependencies)), DEFAULT_LIMITS)
-    state.input = before = {"a": [0], "b": {"x": 0}}
+    state.views.input = before = {"a": [0], "b": {"x": 0}}
     original = copy.deepcopy(before)
     found = state.begin()
     while found.ready:
         index = found.ready.pop(0)
         state.start(index)
-        assert state.view(index) == expected(state, index)
+        assert state.views.of(index) == expected(state, index)
         state.end(index, TaskState.COMPLETED, found, patches[index])
     for index in asked:
         if index < len(dependencies):
-            assert state.view(index) == expected(state, index)
+            assert state.views.of(index) == expected(state, index)
     assert before == original
 
 
 def expected(state: ExecutionState, index: int) -> dict[str, Any]:
     dag = state.dag
-    above = [(n, state.patches[n]) for n in sorted(state.patches) if dag.ancestor_masks[index] >> n & 1]
+    above = [(n, state.views.patches[n]) for n in sorted(state.patches) if dag.ancestor_masks[index] >> n & 1]
     return merge(
-        state.input, above, masks=dag.ancestor_masks, keys={}, forbid_conflicts=False, limits=DEFAULT_LIMITS
+        state.views.input, above, masks=dag.ancestor_masks, keys={}, forbid_conflicts=False, limits=DEFAULT_LIMITS
     )
 
 
@@ -91,6 +91,6 @@ def test_tasks_with_the_same_ancestors_share_one_view() -> None:
     for index in found.ready[:]:
         state.start(index)
         state.end(index, TaskState.COMPLETED, found, {"set": {f"k{index}": index}})
-    views = [state.view(index) for index in range(3, 6)]
+    views = [state.views.of(index) for index in range(3, 6)]
     assert views[0] == {"k0": 0, "k1": 1, "k2": 2}
     assert views[1] is views[0] and views[2] is views[0]

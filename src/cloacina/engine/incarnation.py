@@ -228,9 +228,9 @@ class Incarnation:
             driver.id, driver.workflow.name, state, task.id, driver.state.attempts[index], error
         )
         try:
-            view = driver.state.seen(index)
+            view = driver.state.views.after(index)
         except ContextError:
-            view = driver.state.input
+            view = driver.state.views.input
         self.means.callbacks.call(callback, Context.over(view, self.limits, read_only=True), info)
 
     def gone(self, driver: Driver) -> None:

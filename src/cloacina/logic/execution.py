@@ -13,13 +13,13 @@ from typing import NamedTuple
 
 from cloacina.errors import ContextError, StoreRefused
 from cloacina.logic.delays import delay, should_retry
-from cloacina.logic.merge import view as merge
 from cloacina.logic.outcome import Outcome, outcome
 from cloacina.logic.readiness import decide
 from cloacina.logic.standing import Standing
+from cloacina.logic.views import Views
 from cloacina.model.dag import Dag
 from cloacina.model.json.patch import Patch
-from cloacina.model.json.values import JSON, Limits
+from cloacina.model.json.values import Limits
 from cloacina.model.status import AttemptState, Reason, TaskState, check_move
 from cloacina.model.workflow import Workflow
 
@@ -61,44 +61,31 @@ class ExecutionState:
     """All tasks of one execution: see the module's text."""
 
     __slots__ = (
-        "_after",
-        "_before",
-        "_joined",
-        "_limits",
         "_open",
         "_setbacks",
-        "_unread",
         "_workflow",
         "attempts",
         "cut_short",
         "dag",
-        "input",
         "live",
-        "patches",
         "standing",
+        "views",
     )
 
     def __init__(self, workflow: Workflow, limits: Limits) -> None:
         dag = workflow.dag
         self.dag: Dag = dag
-        self.input: dict[str, JSON] = {}
-        self.standing = Standing(dag, self.view)
+        self.views = Views(workflow, limits)
+        self.standing = Standing(dag, self.views.of)
         self.live = len(dag.tasks)
         """How many tasks have not ended."""
         self.cut_short = False
         """True if the execution was ended before its tasks were."""
         self.attempts = [0] * self.live
         """The number of each task's last attempt."""
-        self.patches: dict[int, Patch] = {}
         self._setbacks: Setbacks | None = None
         self._workflow = workflow
-        self._limits = limits
         self._open = [len(needed) for needed in dag.dependencies]
-        self._unread = [len(readers) for readers in dag.dependents]
-        self._after: dict[int, dict[str, JSON]] = {}
-        self._before: dict[int, dict[str, JSON]] = {}
-        self._joined = _NOT_JOINED
-        """The last view that was merged, by the tasks above it: all tasks of a layer may share it."""
 
     def begin(self) -> Consequences:
         """Decide the tasks that depend on nothing."""
@@ -156,7 +143,7 @@ class ExecutionState:
     def end(self, index: int, state: TaskState, found: Consequences, patch: Patch | None = None) -> None:
         """Record that a task ended, and add to ``found`` what follows."""
         if patch:
-            self.patches[index] = patch
+            self.views.patches[index] = patch
         states = self.standing.states
         states[index] = check_move(states[index], state)
         self._cascade([index], found)
@@ -199,122 +186,16 @@ class ExecutionState:
             self._setbacks = Setbacks()
         return self._setbacks
 
-    def forget(self) -> None:
-        """The execution is no longer driven: break the cycle of references, so that memory is free at once."""
-        self.standing.view_of = _forgotten
-
-    def view(self, index: int) -> dict[str, JSON]:
-        """What task ``index`` sees. Raises `ContextError` if it cannot be built."""
-        needed = self.dag.dependencies[index]
-        if not needed:
-            return self.input
-        if len(needed) == 1:
-            return self._after_task(needed[0])
-        mask = self.dag.ancestor_masks[index]
-        if self._joined[0] != mask:
-            self._joined = mask, self._join(mask)
-        return self._joined[1]
-
-    def seen(self, index: int) -> dict[str, JSON]:
-        """What a task that depends on task ``index`` alone sees."""
-        return self._after_task(index)
-
-    def result(self) -> dict[str, JSON]:
-        """The view of a sink below all tasks. Raises `ContextError` if it cannot be built."""
-        last = self._end_of_all()
-        return self._merge(None) if last is None else self._after_task(last)
-
-    def _end_of_all(self) -> int | None:
-        """The task that every other one precedes, if there is one: its view is all that the sink sees."""
-        last = len(self.dag.tasks) - 1
-        return last if self.dag.ancestor_masks[last] == (1 << last) - 1 else None
-
-    def _after_task(self, index: int) -> dict[str, JSON]:
-        # Walks up single dependencies to a view that is at hand, then down again, patching.
-        path: list[int] = []
-        at = index
-        while True:
-            known = self._after.get(at)
-            if known is not None:
-                break
-            path.append(at)
-            known = self._before.get(at)
-            if known is not None:
-                break
-            needed = self.dag.dependencies[at]
-            if len(needed) != 1:
-                known = self.view(at)
-                break
-            at = needed[0]
-        for at in reversed(path):
-            patch = self.patches.get(at)
-            if patch:
-                known = self._fold(known, [(at, patch)])
-            if self._unread[at]:
-                self._after[at] = known
-                self._before.pop(at, None)
-        return known
-
-    def _join(self, mask: int) -> dict[str, JSON]:
-        known, view = self._joined
-        more = mask & ~known
-        if not known or known & ~mask or known >= more & -more or not self._plain:
-            return self._merge(mask)
-        added: list[tuple[int, Patch]] = []  # to the last view, since all these are later in canonical order
-        while more:
-            index = (more & -more).bit_length() - 1
-            more &= more - 1
-            patch = self.patches.get(index)
-            if patch:
-                added.append((index, patch))
-        return self._fold(view, added) if added else view
-
-    @property
-    def _plain(self) -> bool:
-        """True if a view is no more than patches applied one after the other."""
-        keys = self._workflow.keys
-        return self._workflow.on_conflict != "error" and not any(key.merge for key in keys.values())
-
-    def _merge(self, mask: int | None) -> dict[str, JSON]:
-        chosen = sorted(self.patches) if mask is None else [i for i in sorted(self.patches) if mask >> i & 1]
-        return self._fold(self.input, [(index, self.patches[index]) for index in chosen])
-
-    def _fold(self, base: dict[str, JSON], patches: list[tuple[int, Patch]]) -> dict[str, JSON]:
-        return merge(
-            base,
-            patches,
-            masks=self.dag.ancestor_masks,
-            keys=self._workflow.keys,
-            forbid_conflicts=self._workflow.on_conflict == "error",
-            limits=self._limits,
-            ids=self.dag.ids,
-        )
-
     def _cascade(self, ended: list[int], found: Consequences) -> None:
         dependents, dependencies = self.dag.dependents, self.dag.dependencies
         while ended:
             index = ended.pop()
             self.live -= 1
-            for needed in dependencies[index]:
-                self._keep_view(index, needed)
-                self._unread[needed] -= 1
-                if not self._unread[needed]:
-                    self._after.pop(needed, None)
-                    self._before.pop(needed, None)
+            self.views.ended(index, last=not self.live)
             for dependent in dependents[index]:
                 self._open[dependent] -= 1
                 if not self._open[dependent]:
                     self._decide(dependent, found, ended)
-
-    def _keep_view(self, index: int, needed: int) -> None:
-        # What a task saw is where the view after it begins; else a long chain is walked up at every step.
-        seen = self._after.get(needed)
-        if (
-            seen is not None
-            and len(self.dag.dependencies[index]) == 1
-            and (self._unread[index] or not self.live)
-        ):
-            self._before[index] = seen
 
     def _decide(self, index: int, found: Consequences, ended: list[int]) -> None:
         try:
@@ -343,7 +224,7 @@ class ExecutionState:
         if row.state is AttemptState.SKIPPED:
             self.standing.reasons[index] = row.reason
         if row.patch:
-            self.patches[index] = row.patch
+            self.views.patches[index] = row.patch
 
 
 class Setbacks:
@@ -382,11 +263,6 @@ class Setbacks:
         return failures
 
 
-def _forgotten(index: int) -> dict[str, JSON]:
-    raise ContextError("this execution is no longer driven here")
-
-
-_NOT_JOINED: tuple[int, dict[str, JSON]] = 0, {}
 _ORDINARY = frozenset(
     {AttemptState.COMPLETED, AttemptState.SKIPPED, AttemptState.RUNNING, AttemptState.CANCELLED}
 )

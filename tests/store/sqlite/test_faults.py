@@ -149,7 +149,7 @@ def test_opening_and_migrating(bench: Bench, for_ever: bool) -> None:
         reached = number < len(bench.vfs.calls)
         writer = bench.reopen()
         writer.register_runner(runner())
-        assert len(state(writer)) == 7
+        assert len(state(writer)) == 9
         writer.close()
         if not reached:
             break

@@ -33,7 +33,7 @@ def state(
     *tasks: Task, input: dict[str, Any] | None = None, limits: Limits | None = None, **options: Any
 ) -> ExecutionState:
     made = ExecutionState(Workflow("w", tasks, **options), limits or Limits())
-    made.input = input or {}
+    made.views.input = input or {}
     return made
 
 
@@ -58,7 +58,7 @@ class Play:
         return self._told(found)
 
     def view(self, id: str) -> dict[str, Any]:
-        return self.of.view(self.of.dag.index[id])
+        return self.of.views.of(self.of.dag.index[id])
 
     def _told(self, found: Consequences) -> list[str]:
         """What is ready, and what was skipped or failed, with its reason."""
@@ -123,7 +123,7 @@ def test_views_follow_the_branches() -> None:
     play.end("b", patch={"set": {"b": 2, "who": "b"}})
     assert play.view("d") == {"i": 0, "a": 1, "b": 2, "c": 3, "who": "c"}
     play.end("d", patch={"remove": ["i"]})
-    assert play.of.result() == {"a": 1, "b": 2, "c": 3, "who": "c"}
+    assert play.of.views.result() == {"a": 1, "b": 2, "c": 3, "who": "c"}
 
 
 def test_the_result_unites_branches_that_never_meet() -> None:
@@ -131,7 +131,7 @@ def test_the_result_unites_branches_that_never_meet() -> None:
     play.begin()
     play.end("b", patch={"append": {"list": ["b"]}})
     play.end("a", patch={"append": {"list": ["a"]}})
-    assert play.of.result() == {"list": ["a", "b"]}
+    assert play.of.views.result() == {"list": ["a", "b"]}
 
 
 def test_a_failed_task_changes_nothing() -> None:
@@ -169,7 +169,7 @@ def test_a_long_chain_applies_each_patch_once(fan: int, monkeypatch: pytest.Monk
             assert play.view(f"{branch}.{n}")["n"] == n
             play.end(f"{branch}.{n}", patch={"set": {"n": n + 1}})
     assert len(folds) <= fan * 101
-    assert play.of.result()["n"] == 100
+    assert play.of.views.result()["n"] == 100
 
 
 def test_views_are_not_kept_longer_than_somebody_needs_them() -> None:
@@ -178,7 +178,7 @@ def test_views_are_not_kept_longer_than_somebody_needs_them() -> None:
     for n in range(50):
         play.view(f"t{n}")
         play.end(f"t{n}", patch={"set": {"n": n}})
-        assert len(play.of._after) + len(play.of._before) <= 3
+        assert len(play.of.views._after) + len(play.of.views._before) <= 3
 
 
 def test_a_view_that_is_too_large_is_refused_each_time() -> None:
@@ -189,7 +189,7 @@ def test_a_view_that_is_too_large_is_refused_each_time() -> None:
         with pytest.raises(ContextError, match="over the limit of 100"):
             play.view("b")
     with pytest.raises(ContextError):
-        play.of.result()
+        play.of.views.result()
 
 
 def test_a_conflict_names_the_tasks() -> None:

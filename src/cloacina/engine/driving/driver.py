@@ -129,14 +129,14 @@ class Driver:
 
     def create(self, input: dict[str, JSON]) -> None:
         """It is a new execution, to be stored with its first item."""
-        self.state.input = as_view(input, self.draft.input)
+        self.state.views.input = as_view(input, self.draft.input)
         self.unstored = True
         self._host.hear(self)
 
     def restore(self, stored: StoredExecution) -> None:
         """It was stored before: take over what its attempts came to."""
         now = self._host.clock.now()
-        self.state.input = as_view(cast("dict[str, JSON]", decode(stored.input)), stored.input)
+        self.state.views.input = as_view(cast("dict[str, JSON]", decode(stored.input)), stored.input)
         self.draft.load(stored, self.state.dag)
         self._follow(self.state.restore(past_of(stored)), now)
         self._untimed = list(self.state.due)
@@ -185,7 +185,7 @@ class Driver:
         self.ready.discard(index)
         state = self.state
         try:
-            view = state.view(index)
+            view = state.views.of(index)
         except ContextError as error:
             self._host.refuse_grant(self, index)
             self._fail_unstarted(Ruling(index, TaskState.FAILED, Reason.CONTEXT, error), None, now)
@@ -267,7 +267,6 @@ class Driver:
             self._deadline.cancel()
             self._deadline = None
         self.ready.clear()
-        self.state.forget()
 
     def _settle(self, attempt: Attempt, ending: Ending, now: int) -> None:
         index, state = attempt.index, self.state
@@ -329,7 +328,7 @@ class Driver:
     def _finish(self, now: int) -> None:
         status, error = self._verdict()
         try:
-            result = encode(self.state.result())
+            result = encode(self.state.views.result())
         except ContextError as refused:
             result = self.draft.input
             if status is ExecutionStatus.COMPLETED:
