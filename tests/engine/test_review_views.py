@@ -75,9 +75,16 @@ def test_views_do_not_depend_on_which_was_made_before(
 
 def expected(state: ExecutionState, index: int) -> dict[str, Any]:
     dag = state.dag
-    above = [(n, state.views.patches[n]) for n in sorted(state.patches) if dag.ancestor_masks[index] >> n & 1]
+    above = [
+        (n, state.views.patches[n]) for n in sorted(state.views.patches) if dag.ancestor_masks[index] >> n & 1
+    ]
     return merge(
-        state.views.input, above, masks=dag.ancestor_masks, keys={}, forbid_conflicts=False, limits=DEFAULT_LIMITS
+        state.views.input,
+        above,
+        masks=dag.ancestor_masks,
+        keys={},
+        forbid_conflicts=False,
+        limits=DEFAULT_LIMITS,
     )
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from cloacina.errors import ContextError, ExecutionError, PermanentError, StoreRefused
 from cloacina.logic.execution import Consequences, ExecutionState, Past
+from cloacina.logic.views import Views
 from cloacina.model.context import Context
 from cloacina.model.json.patch import Patch
 from cloacina.model.json.values import Limits
@@ -144,13 +145,13 @@ def test_a_failed_task_changes_nothing() -> None:
 def count_folds(of: ExecutionState, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The number of patches in each call that applies some."""
     folds: list[int] = []
-    real = ExecutionState._fold
+    real = Views._fold
 
-    def counted(self: ExecutionState, base: dict[str, Any], patches: list[Any]) -> dict[str, Any]:
+    def counted(self: Views, base: dict[str, Any], patches: list[Any]) -> dict[str, Any]:
         folds.append(len(patches))
         return real(self, base, patches)
 
-    monkeypatch.setattr(ExecutionState, "_fold", counted)
+    monkeypatch.setattr(Views, "_fold", counted)
     return folds
 
 
