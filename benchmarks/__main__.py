@@ -14,6 +14,7 @@ from benchmarks.harness.subjects import Subject, subjects
 
 NAMES = (
     "throughput", "chain", "chains", "fanout", "latency", "history", "idle", "recovery", "imports", "memory",
+    "workers", "prune", "checkpoints",
 )  # fmt: skip
 BODIES: dict[str, tuple[Bodies, ...]] = {"async": ("async",), "def": ("def",), "both": ("async", "def")}
 RESULTS = Path(__file__).with_name("RESULTS.md")

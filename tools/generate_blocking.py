@@ -1,8 +1,8 @@
-"""Write ``src/cloacina/blocking.py``: the blocking twins of what ``src/cloacina/runner.py`` defines.
+"""Write ``src/cloacina/blocking.py``: the blocking twins of `Runner`, `Client` and what they have in common.
 
-Run ``python tools/generate_blocking.py`` after every change of the runner's public methods. Every public
-method and property of `Runner` gets a twin with the same parameters, whose body is one call through the
-portal; `ExecutionHandle` is copied without its ``await``. A test compares the file with what this writes.
+Run ``python tools/generate_blocking.py`` after every change of their public methods. Every public method and
+property of `Desk`, `Runner` and `Client` gets a twin with the same parameters, whose body is one call through
+the portal; `ExecutionHandle` is copied without its ``await``. A test compares the file with what this writes.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-SOURCE = ROOT / "src" / "cloacina" / "runner.py"
-TARGET = ROOT / "src" / "cloacina" / "blocking.py"
+PACKAGE = ROOT / "src" / "cloacina"
+SOURCES = ("desk", "runner", "client")
+TARGET = PACKAGE / "blocking.py"
 
-TWINS = {"ExecutionHandle": "BlockingExecutionHandle", "Runner": "BlockingRunner"}
+TWINS = {name: f"Blocking{name}" for name in ("ExecutionHandle", "Desk", "Runner", "Client")}
 WITHOUT_TWIN = {"blocking"}
 """Public, but of no use on the twin."""
 VERBS = {"start": "open", "shutdown": "close"}
@@ -27,44 +28,55 @@ VERBS = {"start": "open", "shutdown": "close"}
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
-HEAD = '''"""The blocking runner: what `Runner` offers, for scripts, Flask, Django, notebooks and threads.
+HEAD = '''"""The blocking runner and client: what the others offer, for scripts, Flask, Django, notebooks and threads.
 
-Written by ``tools/generate_blocking.py`` from the asynchronous source: change that, not this file.
+Written by ``tools/generate_blocking.py`` from the asynchronous sources: change those, not this file.
 """
 
 from __future__ import annotations
 
 '''
 
-RUNNER = '''
-class BlockingRunner:
+DESK = '''
+class BlockingDesk:
+    """{doc}"""
+
+    _portal: Portal
+    _desk: Desk
+
+'''
+
+OPENED = '''
+class Blocking{name}(BlockingDesk):
     """{doc}"""
 
     def __init__({parameters}) -> None:
-        self._runner = Runner({arguments})
-        self._portal: Portal = OwnLoop(partial(self._runner.shutdown, 0.0))
-
-    @classmethod
-    def beside(cls, runner: Runner, loop: asyncio.AbstractEventLoop) -> BlockingRunner:
-        """The calls of ``runner``, which lives on ``loop``, for other threads: see `Runner.blocking`."""
-        twin = cls.__new__(cls)
-        twin._runner = runner
-        twin._portal = Portal(loop)
-        return twin
-
-    def __enter__(self) -> BlockingRunner:
+        self._own = self._desk = {name}({arguments})
+        self._portal = OwnLoop({at_exit})
+{beside}
+    def __enter__(self) -> Blocking{name}:
         self.start()
         return self
 
     def __exit__({exit_parameters}) -> None:
-        self._portal.leave(kind, self._runner.shutdown)
+        self._portal.leave(kind, self._own.shutdown)
 
     def __repr__(self) -> str:
-        return f"Blocking{{self._runner!r}}"
+        return f"Blocking{{self._own!r}}"
 
 '''
 
-RUNNER_DOC = """`Runner` for code that blocks: scripts, Flask, Django, notebooks.
+BESIDE = '''
+    @classmethod
+    def beside(cls, runner: Runner, loop: asyncio.AbstractEventLoop) -> BlockingRunner:
+        """The calls of ``runner``, which lives on ``loop``, for other threads: see `Runner.blocking`."""
+        twin = cls.__new__(cls)
+        twin._own = twin._desk = runner
+        twin._portal = Portal(loop)
+        return twin
+'''
+
+OPENED_DOC = """`{name}` for code that blocks: scripts, Flask, Django, notebooks.
 
 {doc}
 
@@ -80,12 +92,25 @@ from cloacina.portal import OwnLoop, Portal
 """
 
 
-def generate(source: str) -> str:
-    """The text of ``blocking.py``, before formatting, for the text of ``runner.py``."""
-    tree = ast.parse(source)
-    classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
-    text = _handle(classes["ExecutionHandle"]) + "\n\n" + _runner(classes["Runner"])
-    return HEAD + _imports(tree, text) + "\n\n" + text
+def generate(sources: dict[str, str]) -> str:
+    """The text of ``blocking.py``, before formatting, for the texts of its sources by module."""
+    trees = {module: ast.parse(sources[module]) for module in SOURCES}
+    classes = {
+        node.name: node for tree in trees.values() for node in tree.body if isinstance(node, ast.ClassDef)
+    }
+    parts = [
+        _handle(classes["ExecutionHandle"]),
+        _desk(classes["Desk"]),
+        _opened(classes["Runner"]),
+        _opened(classes["Client"]),
+    ]
+    text = "\n\n".join(parts)
+    return HEAD + _imports(trees, text) + "\n\n" + text
+
+
+def read_sources() -> dict[str, str]:
+    """The texts of the sources, by module."""
+    return {module: (PACKAGE / f"{module}.py").read_text("utf-8") for module in SOURCES}
 
 
 def formatted(text: str) -> str:
@@ -104,42 +129,55 @@ def _handle(node: ast.ClassDef) -> str:
     return ast.unparse(_Blocking().visit(copy.deepcopy(node)))
 
 
-def _runner(node: ast.ClassDef) -> str:
+def _desk(node: ast.ClassDef) -> str:
+    head = DESK.format(doc=_indented(_quoted(_adjusted(_docstring(node)))))
+    return head + "\n".join(_twin(item, "_desk") for item in _public(node))
+
+
+def _opened(node: ast.ClassDef) -> str:
     functions = {item.name: item for item in node.body if isinstance(item, Function)}
     made, left = functions["__init__"], functions["__aexit__"]
-    head = RUNNER.format(
-        doc=_indented(RUNNER_DOC.format(doc=_adjusted(_docstring(node)))),
+    runner = node.name == "Runner"
+    head = OPENED.format(
+        name=node.name,
+        doc=_indented(OPENED_DOC.format(name=node.name, doc=_adjusted(_docstring(node)))),
         parameters=_parameters(made),
         arguments=_arguments(made),
+        at_exit="partial(self._own.shutdown, 0.0)" if runner else "self._own.shutdown",
+        beside=BESIDE if runner else "",
         exit_parameters=_parameters(left),
     )
-    public = [item for name, item in functions.items() if not name.startswith("_")]
-    return head + "\n".join(_twin(item) for item in public if item.name not in WITHOUT_TWIN)
+    return head + "\n".join(_twin(item, "_own") for item in _public(node))
 
 
-def _twin(node: Function) -> str:
-    """One method or property of the runner, as a call through the portal."""
+def _public(node: ast.ClassDef) -> list[Function]:
+    functions = [item for item in node.body if isinstance(item, Function)]
+    return [item for item in functions if not item.name.startswith("_") and item.name not in WITHOUT_TWIN]
+
+
+def _twin(node: Function, original: str) -> str:
+    """One method or property of an original, as a call through the portal."""
     assert node.returns is not None, f"{node.name} has no return annotation"
     returns = ast.unparse(_Blocking().visit(copy.deepcopy(node.returns)))
     lines = [
         *(f"@{ast.unparse(decorator)}" for decorator in node.decorator_list),
         f"def {node.name}({_parameters(node)}) -> {returns}:",
         f'    """{_indented(_quoted(_adjusted(_docstring(node))))}"""',
-        *(f"    {line}" for line in _body(node)),
+        *(f"    {line}" for line in _body(node, f"self.{original}")),
     ]
     return "".join(f"    {line}\n" for line in lines)
 
 
-def _body(node: Function) -> Iterator[str]:
+def _body(node: Function, original: str) -> Iterator[str]:
     assert node.returns is not None
     arguments = _arguments(node)
     if isinstance(node, ast.AsyncFunctionDef):
         given = f", {arguments}" if arguments else ""
-        call = f"self._portal.{VERBS.get(node.name, 'call')}(self._runner.{node.name}{given})"
+        call = f"self._portal.{VERBS.get(node.name, 'call')}({original}.{node.name}{given})"
     elif node.decorator_list:
-        call = f"self._portal.read(lambda: self._runner.{node.name})"
+        call = f"self._portal.read(lambda: {original}.{node.name})"
     else:
-        call = f"self._portal.read(lambda: self._runner.{node.name}({arguments}))"
+        call = f"self._portal.read(lambda: {original}.{node.name}({arguments}))"
     match ast.unparse(node.returns):
         case "None":
             yield call
@@ -180,19 +218,20 @@ class _Blocking(ast.NodeTransformer):
         return node
 
 
-def _imports(tree: ast.Module, text: str) -> str:
-    """The imports that ``text`` needs: those of the source, what the source defines, and our own."""
+def _imports(trees: dict[str, ast.Module], text: str) -> str:
+    """The imports that ``text`` needs: those of the sources, what the sources define, and our own."""
     used = {node.id for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Name)}
+    defined = {name: module for module, tree in trees.items() for name in _defined(tree)}
     lines: list[str] = []
-    for node in [*tree.body, *ast.parse(IMPORTS).body]:
+    for node in [*(node for tree in trees.values() for node in tree.body), *ast.parse(IMPORTS).body]:
         if isinstance(node, ast.Import | ast.ImportFrom):
-            kept = [alias for alias in node.names if (alias.asname or alias.name) in used]
+            kept = [alias for alias in node.names if (alias.asname or alias.name) in used - {*defined}]
             if kept:
                 again = copy.copy(node)
                 again.names = kept
                 lines.append(ast.unparse(again))
-    own = sorted(used & _defined(tree))
-    return "\n".join(dict.fromkeys([*lines, f"from cloacina.runner import {', '.join(own)}"]))
+    lines += [f"from cloacina.{defined[name]} import {name}" for name in sorted(used & {*defined})]
+    return "\n".join(dict.fromkeys(lines))
 
 
 def _defined(tree: ast.Module) -> set[str]:
@@ -239,4 +278,4 @@ def _indented(text: str) -> str:
 
 
 if __name__ == "__main__":
-    TARGET.write_text(formatted(generate(SOURCE.read_text("utf-8"))), "utf-8")
+    TARGET.write_text(formatted(generate(read_sources())), "utf-8")

@@ -21,6 +21,9 @@ CHAINS, LINKS, CHAINS_REPEATS = 100, 10, 3
 BRANCHES, FAN_REPEATS = 2_000, 3
 """Tasks of the fan-out, all of which the fan-in depends on, and how often it runs in a round."""
 
+CHECKPOINTS, CHECKPOINT_REPEATS, CHECKPOINT_BODIES = 50, 10, 100
+"""Checkpoints in each body, how often one body runs alone in a round, and how many run side by side."""
+
 CALLS = 500
 """Executions one after the other on an idle engine."""
 

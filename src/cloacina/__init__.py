@@ -25,6 +25,7 @@ from cloacina.errors import (
 )
 from cloacina.model.builder import WorkflowBuilder
 from cloacina.model.context import Context
+from cloacina.model.handle import TaskHandle
 from cloacina.model.keys import Key
 from cloacina.model.result import ExecutionResult, TaskResult
 from cloacina.model.retry import Exponential, RetryPolicy
@@ -43,21 +44,37 @@ from cloacina.model.task import Task, task
 from cloacina.model.workflow import Workflow
 from cloacina.observe.logs import init_logging
 from cloacina.settings import Settings
+from cloacina.variables import var, var_or
 
 if TYPE_CHECKING:
-    from cloacina.blocking import BlockingRunner
+    from cloacina.blocking import BlockingClient, BlockingRunner
+    from cloacina.client import Client
+    from cloacina.desk import ExecutionHandle
     from cloacina.engine.executors.callbacks import CallbackInfo
-    from cloacina.runner import ExecutionHandle, Runner, run
+    from cloacina.runner import Runner, run
+    from cloacina.store.sqlite.readonly import open_readonly
 else:
 
     def __getattr__(name: str) -> object:
         if name not in __all__:
             raise AttributeError(f"module 'cloacina' has no attribute {name!r}")
-        from cloacina.blocking import BlockingRunner
+        from cloacina.blocking import BlockingClient, BlockingRunner
+        from cloacina.client import Client
+        from cloacina.desk import ExecutionHandle
         from cloacina.engine.executors.callbacks import CallbackInfo
-        from cloacina.runner import ExecutionHandle, Runner, run
+        from cloacina.runner import Runner, run
+        from cloacina.store.sqlite.readonly import open_readonly
 
-        found = (BlockingRunner, CallbackInfo, ExecutionHandle, Runner, run)
+        found = (
+            BlockingClient,
+            BlockingRunner,
+            CallbackInfo,
+            Client,
+            ExecutionHandle,
+            Runner,
+            open_readonly,
+            run,
+        )
         globals().update({one.__name__: one for one in found})
         return globals()[name]
 
@@ -66,8 +83,10 @@ else:
 
 
 __all__ = [
+    "BlockingClient",
     "BlockingRunner",
     "CallbackInfo",
+    "Client",
     "CloacinaError",
     "Context",
     "ContextError",
@@ -87,6 +106,7 @@ __all__ = [
     "StoreError",
     "Task",
     "TaskError",
+    "TaskHandle",
     "TaskResult",
     "TaskState",
     "TransientError",
@@ -100,9 +120,12 @@ __all__ = [
     "context_value",
     "init_logging",
     "none_of",
+    "open_readonly",
     "run",
     "task",
     "task_failed",
     "task_skipped",
     "task_success",
+    "var",
+    "var_or",
 ]

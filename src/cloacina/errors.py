@@ -15,6 +15,7 @@
     │   └── ContextConflict                two branches wrote one key and the workflow forbids it
     ├── TaskError                          raised by bodies on purpose
     │   ├── TransientError                 worth another attempt
+    │   │   └── ProcessCrashed             the process of a body ended before the body did
     │   └── PermanentError                 never retried
     │       └── CheckpointError            a checkpoint was used in a way that cannot be repeated
     ├── ExecutionError                     about one execution
@@ -22,7 +23,6 @@
     │   ├── ExecutionFailed                ended Failed or Cancelled, and the caller asked to be told
     │   ├── ExecutionParked                set aside with a reason; it does not go on by itself
     │   ├── IdempotencyConflict            the key belongs to another submission
-    │   ├── NotTheOwner                    another process drives the execution
     │   ├── ForkRefused                    the execution cannot be forked: it has not ended, or cannot be understood
     │   ├── CommandTimeout (TimeoutError)  the owner has not answered yet; the command stays in force
     │   └── ResultTimeout (TimeoutError)   not finished in time; it goes on
@@ -72,7 +72,14 @@ class UnknownWorkflow(ValidationError, LookupError):
 
 
 class InputError(ValidationError):
-    """The input of an execution does not fit the model that the workflow declares; nothing was stored."""
+    """The input of an execution does not fit the model that the workflow declares; nothing was stored.
+
+    ``paths`` lead to what does not fit, in the form ``orders[3].price``.
+    """
+
+    def __init__(self, message: str, *, paths: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.paths = paths
 
 
 class VariableError(ValidationError, LookupError):
@@ -108,6 +115,10 @@ class TransientError(TaskError):
     """A failure that may pass; always counts as transient."""
 
 
+class ProcessCrashed(TransientError):
+    """The process that a body ran in ended before the body did; the message names the signal or exit code."""
+
+
 class PermanentError(TaskError):
     """A failure that another attempt cannot mend; never retried."""
 
@@ -141,10 +152,6 @@ class ExecutionParked(ExecutionError):
 
 class IdempotencyConflict(ExecutionError):
     """The idempotency key was used for another workflow or another input."""
-
-
-class NotTheOwner(ExecutionError):
-    """Another live process drives the execution, so this one cannot change it."""
 
 
 class ForkRefused(ExecutionError):

@@ -3,67 +3,48 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from cloacina.clock import Clock, Randomness
+from cloacina.desk import Desk, ExecutionHandle
 from cloacina.engine.engine import Engine
-from cloacina.engine.executors.local import ExecutorMetrics
-from cloacina.engine.explain import Explanation, explain
-from cloacina.engine.requests import Requests, SubmitOptions, check_seconds, checked_filter
-from cloacina.errors import ExecutionFailed, RunnerClosed, ValidationError, WrongThread
-from cloacina.model.result import ExecutionInfo, ExecutionResult
+from cloacina.engine.executors.around import AroundBody
+from cloacina.engine.executors.protocol import ExecutorFactory, ExecutorMetrics
+from cloacina.engine.executors.roster import Roster
+from cloacina.engine.requests import Requests
+from cloacina.engine.submission import SubmitOptions, check_seconds
+from cloacina.errors import ExecutionFailed, ForkedProcess, RunnerClosed, ValidationError, WrongThread
+from cloacina.model.result import ExecutionResult
+from cloacina.model.routing import RoutingRule
 from cloacina.model.status import ExecutionStatus
 from cloacina.model.workflow import Workflow
 from cloacina.settings import Settings
+from cloacina.store.location import DEFAULT_URL
+from cloacina.store.payloads.payloads import Payloads
 
 if TYPE_CHECKING:
     from cloacina.blocking import BlockingRunner
 
-DEFAULT_URL = "sqlite:///cloacina.db"
 T = TypeVar("T")
 
 
-class ExecutionHandle:
-    """One stored execution: ask how it stands, wait for it, cancel it."""
-
-    __slots__ = ("_runner", "id")
-
-    def __init__(self, runner: Runner, id: str) -> None:
-        self._runner = runner
-        self.id = id
-
-    async def status(self) -> ExecutionStatus:
-        """Where the execution stands."""
-        return await self._runner.status(self.id)
-
-    async def result(self, timeout: float | None = None) -> ExecutionResult:
-        """Wait for the end, ``timeout`` seconds at most.
-
-        Raises `ResultTimeout` if it has not ended by then; it goes on.
-        """
-        return await self._runner.result(self.id, timeout=timeout)
-
-    async def cancel(self) -> ExecutionStatus:
-        """End the execution as cancelled unless it has ended; return how it ended.
-
-        Raises `NotTheOwner` if a runner in another process drives it.
-        """
-        return await self._runner.cancel(self.id)
-
-    def __repr__(self) -> str:
-        return f"ExecutionHandle({self.id!r})"
-
-
-class Runner:
+class Runner(Desk):
     """Runs workflows on one database. Making it does no I/O; entering it opens the database and starts.
 
     ``url`` names an SQLite file (``sqlite:///relative.db``, ``sqlite:////absolute.db``, a path) or
     ``sqlite://:memory:``. ``workflows`` are registered at the start; others when they are first submitted.
-    ``settings`` default to `Settings.from_environment`.
+    ``settings`` default to `Settings.from_environment`. ``payloads`` says how inputs, results and what tasks
+    store are encoded in the database: compressed, encrypted, offloaded; see ``cloacina.store.payloads``.
+    ``routing`` has rules that send tasks to executors, the first that matches counts; ``executors`` has more
+    executors than the built-in ones, each by name with what makes it; see ``cloacina.engine.executors.protocol``.
+    ``around_body`` takes a ``BodyInfo`` and returns a context manager, which is entered and left around each body in
+    this process, on its thread: see ``cloacina.engine.executors.around``.
 
     Raises `ValidationError` for arguments of another kind; on entering also for a bad URL, `WorkflowError` for a
     workflow that is not valid, and `StoreError` for a database that cannot be opened.
@@ -77,16 +58,23 @@ class Runner:
         settings: Settings | None = None,
         clock: Clock | None = None,
         randomness: Randomness | None = None,
+        payloads: Payloads | None = None,
+        routing: Iterable[RoutingRule] = (),
+        executors: Mapping[str, ExecutorFactory] | None = None,
+        around_body: AroundBody | None = None,
     ) -> None:
         self._workflows = _listed(workflows)
         if settings is None:
             settings = Settings.from_environment()
         elif not isinstance(settings, Settings):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ValidationError(f"settings={settings!r:.80} are none: write settings=Settings(...)")
-        self._engine = Engine(url, settings, clock, randomness)
+        if payloads is not None and not isinstance(payloads, Payloads):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ValidationError(f"payloads={payloads!r:.80} are none: write payloads=Payloads([...])")
+        roster = Roster.of(executors, routing, around_body)
+        self._engine = Engine(url, settings, clock, randomness, payloads, roster)
         self._requests = Requests(self._engine)
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread = 0
+        self._thread = self._pid = 0
         self._ending: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Runner:
@@ -103,7 +91,7 @@ class Runner:
         if self._loop is not None:
             raise RunnerClosed("a runner starts once: make a new Runner")
         self._loop = asyncio.get_running_loop()
-        self._thread = threading.get_ident()
+        self._thread, self._pid = threading.get_ident(), os.getpid()
         try:
             await self._engine.start(self._workflows)
         except BaseException:
@@ -120,8 +108,8 @@ class Runner:
         What was given back goes on with the next runner on this database.
         """
         check_seconds("grace", grace)
-        if self._loop is None:
-            return
+        if self._loop is None or self._pid != os.getpid():
+            return  # after a fork, it is the parent's to end
         self._check_loop()
         if self._ending is not None:
             self._engine.hurry()
@@ -154,7 +142,8 @@ class Runner:
         ``input`` is a mapping, a context, a model (dataclass, msgspec, pydantic) or nothing. A ``key`` used
         before with the same workflow and input gives the execution that it made; with others it raises
         `IdempotencyConflict`. Of two executions that wait, the one with the higher ``priority`` starts first.
-        Raises `ContextError` for a bad value in the input, `QueueFull` at the configured bound.
+        Raises `ContextError` for a bad value in the input, `InputError` if it does not fit the workflow's model,
+        `QueueFull` at the configured bound.
         """
         self._check_loop()
         options = SubmitOptions.checked(key, priority, tags)
@@ -197,53 +186,32 @@ class Runner:
             raise ExecutionFailed(result.summary, result)
         return result
 
-    async def result(self, id: str, timeout: float | None = None) -> ExecutionResult:
-        """Wait for the execution ``id`` to end, ``timeout`` seconds at most."""
-        self._check_loop()
-        return await self._requests.result(id, timeout)
+    async def backup(self, path: str | PathLike[str], *, overwrite: bool = False) -> Path:
+        """Copy the database, as it is now, to the file ``path``, while everything goes on; return the path.
 
-    async def status(self, id: str) -> ExecutionStatus:
-        """Where the execution ``id`` stands. Raises `ExecutionNotFound`."""
-        self._check_loop()
-        return await self._requests.status(id)
-
-    async def cancel(self, id: str) -> ExecutionStatus:
-        """End the execution ``id`` as cancelled unless it has ended; return how it ended."""
-        self._check_loop()
-        return await self._requests.cancel(id)
-
-    async def get(self, id: str) -> ExecutionResult:
-        """The execution ``id`` as it is stored now, ended or not. Raises `ExecutionNotFound`."""
-        self._check_loop()
-        return await self._requests.get(id)
-
-    async def list(
-        self,
-        *,
-        workflow: Workflow | str | None = None,
-        status: ExecutionStatus | str | Sequence[ExecutionStatus | str] = (),
-        tag: str | None = None,
-        before: str | None = None,
-        limit: int = 100,
-    ) -> list[ExecutionInfo]:
-        """Executions, newest first, that match all filters; for the next page give ``before`` the last id."""
-        self._check_loop()
-        return await self._requests.list(checked_filter(workflow, status, tag, before, limit))
-
-    async def explain(self, id: str) -> Explanation:
-        """Why the execution ``id`` is where it is: one current reason per task that has not ended."""
+        The copy gets its name when it is whole, checked and on the disk; only its owner may read it. Payload files
+        are copied beside it. `cloacina.backup.restore` puts it back. Raises `ValidationError` if there is such a
+        file, unless ``overwrite`` is set, or no such folder, and for a database in memory; `StoreUnavailable` if
+        the disk is full; `StoreCorrupt` if the database is damaged; `RunnerClosed` if the runner is shut down.
+        """
         self._check_loop()
         self._engine.check()
-        return await explain(self._engine, await self._requests.stored(id))
+        return await self._engine.upkeep.backups.make(path, overwrite=overwrite)
 
-    def handle(self, id: str) -> ExecutionHandle:
-        """The handle of an execution whose id is known; does not look whether it exists."""
-        return ExecutionHandle(self, id)
+    async def prune(self) -> int:
+        """Remove now what is removed every ``Settings.prune_interval`` seconds: executions that ended long ago.
 
-    def metrics(self) -> ExecutorMetrics:
-        """How busy the bodies' executor is."""
+        Returns how many were removed, which is those that ended more than ``Settings.keep_completed_days`` or
+        ``keep_failed_days`` ago; what is live is never removed. Raises `StoreError` if the database fails.
+        """
+        self._check_loop()
         self._engine.check()
-        return self._engine.life.executor.metrics()
+        return await self._engine.upkeep.retention.prune()
+
+    def metrics(self) -> dict[str, ExecutorMetrics]:
+        """How busy each executor is, by its name: ``loop``, ``threads``, ``process``, and your own."""
+        self._engine.check()
+        return self._engine.life.dispatcher.metrics()
 
     @property
     def id(self) -> str:
@@ -256,13 +224,23 @@ class Runner:
         """The same runner for ``def`` bodies and other threads; its calls raise on the loop's own thread."""
         from cloacina.blocking import BlockingRunner
 
+        return BlockingRunner.beside(self, self._live())
+
+    def _asked(self) -> Requests:
+        self._check_loop()
+        return self._requests
+
+    def _live(self) -> asyncio.AbstractEventLoop:
         if self._loop is None:
             raise RunnerClosed("the runner is not running: use it inside `async with Runner(...)`")
-        return BlockingRunner.beside(self, self._loop)
+        if self._pid != os.getpid():
+            raise ForkedProcess(
+                "this runner was started before a fork, and its threads are not in the child: start one after the fork"
+            )
+        return self._loop
 
     def _check_loop(self) -> None:
-        if self._loop is None:
-            raise RunnerClosed("the runner is not running: use it inside `async with Runner(...)`")
+        self._live()
         if threading.get_ident() != self._thread:
             raise WrongThread(
                 "this runner belongs to the event loop it was entered on: from other threads use runner.blocking"

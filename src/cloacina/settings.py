@@ -24,6 +24,12 @@ class Settings:
     """How many ``async def`` bodies may run at once."""
     thread_slots: int = 32
     """How many ``def`` bodies may run at once."""
+    process_slots: int = 0
+    """How many bodies may run at once in processes of their own; 0 means one for each CPU."""
+    process_idle: float = 300.0
+    """Seconds without work after which a process for bodies ends."""
+    process_attempts: int = 0
+    """Attempts after which another process takes the place of a process for bodies; 0 means no bound."""
     window: int = 0
     """How many active executions the runner holds in memory; 0 means four times all slots."""
     max_pending: int = 0
@@ -38,12 +44,20 @@ class Settings:
     """Seconds that running bodies get to finish when the runner is left."""
     cancel_grace: float = 5.0
     """Seconds an ``async`` body may ignore its cancellation before it is written off."""
+    command_timeout: float = 10.0
+    """Seconds to wait until the owner of an execution in another process has carried out a command."""
     callback_timeout: float = 30.0
     """Seconds that ``on_success`` and ``on_failure`` may take."""
     loop_block_limit: float = 60.0
     """Seconds the event loop may be blocked before the runner gives up what it owns."""
     crash_cap: int = 3
     """Crashes of a task that ran as the only suspect, after which it fails as poisoned."""
+    keep_completed_days: float = 30.0
+    """Days that a completed execution is kept after its end; 0 means for ever."""
+    keep_failed_days: float = 90.0
+    """Days that a failed or cancelled execution is kept after its end; 0 means for ever."""
+    prune_interval: float = 3600.0
+    """Seconds between looks for executions that were kept long enough; the first look is at the start."""
     group_rows: int = 2_000
     """Rows after which a commit takes no further execution."""
     max_value_bytes: int = 1_000_000
@@ -54,8 +68,11 @@ class Settings:
     def __post_init__(self) -> None:
         for field in fields(self):
             _check(field.name, getattr(self, field.name))
+        if not self.process_slots:
+            object.__setattr__(self, "process_slots", _cpus())
         if not self.window:
-            object.__setattr__(self, "window", 4 * (self.async_slots + self.thread_slots))
+            slots = self.async_slots + self.thread_slots + self.process_slots
+            object.__setattr__(self, "window", 4 * slots)
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] | None = None, **overrides: Any) -> Settings:
@@ -72,7 +89,19 @@ class Settings:
         return cls(**{**values, **overrides})
 
 
-_MAY_BE_ZERO = frozenset({"window", "max_pending", "max_waiting", "shutdown_grace", "cancel_grace"})
+_MAY_BE_ZERO = frozenset(
+    {
+        "window", "max_pending", "max_waiting", "process_slots", "process_attempts", "shutdown_grace", "cancel_grace",
+        "keep_completed_days", "keep_failed_days",
+    }
+)  # fmt: skip
+
+
+def _cpus() -> int:
+    """How many CPUs this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _kind(name: str) -> type[int] | type[float]:
@@ -96,5 +125,5 @@ def _parse(name: str, text: str) -> int | float:
         raise ValidationError(f"{PREFIX}{name.upper()}={text!r} must be {_KINDS[kind]}") from None
 
 
-_KINDS: dict[type, str] = {int: "a whole number", float: "a number of seconds"}
+_KINDS: dict[type, str] = {int: "a whole number", float: "a number"}
 _TYPES: dict[str, object] = {field.name: field.type for field in fields(Settings)}

@@ -16,7 +16,9 @@ NAMES = {
     "03_dependencies.py",
     "04_resilient_pipeline.py",
     "05_crash_and_resume.py",
+    "07_retry_after_failure.py",
     "etl_real.py",
+    "web_and_worker.py",
 }
 
 PIPELINE, HIGH, LOW = "04_resilient_pipeline.py", "✅ high_quality_processing", "✅ low_quality_processing"
@@ -37,6 +39,13 @@ WITH_FLAGS: list[tuple[str, list[str], int, list[str]]] = [
         ["Pipeline failed", "✅ failure_notification", "⏭️ final_report: skipped", "dependency_failed"],
     ),
     (PIPELINE, ["--seed", "3", "--fetch-failure", "0.5"], 0, ["Pipeline "]),
+    ("web_and_worker.py", [], 0, ["completed: Rome: 14.0", "failed: the input of workflow 'report'"]),
+    (
+        "07_retry_after_failure.py",
+        [],
+        0,
+        ["would do again ship, apologise, thank", "order C3 is on its way to Lima", "never twice: A1, B2, C3"],
+    ),
     ("etl_real.py", ["--lines", "4000", "--bad", "0"], 0, ["4000 lines", "'rejected': 0"]),
     ("etl_real.py", ["--lines", "100", "--bad", "1"], 0, ["100 lines, 0 totals", "'rejected': 100"]),
 ]

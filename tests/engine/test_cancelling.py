@@ -8,7 +8,6 @@ from random import Random
 
 import pytest
 
-from cloacina.errors import NotTheOwner
 from cloacina.model.context import Context
 from cloacina.model.retry import RetryPolicy
 from cloacina.model.status import AttemptState, ExecutionStatus, Reason, RunnerState, TaskState
@@ -188,19 +187,6 @@ async def test_a_finished_execution_stays_as_it_is() -> None:
         assert await handle.result() == result
         cancelled = await runner.submit(steps(Gate(), "other"))
         assert [await cancelled.cancel() for _ in range(3)] == [CANCELLED] * 3
-
-
-async def test_an_execution_of_another_live_runner(tmp_path: Path) -> None:
-    gate = Gate()
-    async with runner_on(tmp_path / "c.db") as owner, runner_on(tmp_path / "c.db") as other:
-        handle = await owner.submit(steps(gate))
-        await gate.reached()
-        with pytest.raises(
-            NotTheOwner, match=f"driven by runner {owner.id} in another process: cancel it there"
-        ):
-            await other.cancel(handle.id)
-        assert await handle.cancel() is CANCELLED
-        assert await other.cancel(handle.id) is CANCELLED
 
 
 async def test_many_cancels_at_once_agree() -> None:

@@ -107,7 +107,7 @@ async def test_a_fault_that_passes_loses_nothing_and_repeats_nothing(
 
 
 @pytest.mark.parametrize("fault", [fails(StoreBusy("locked")), fails(StoreUnavailable("disk full"))])
-@pytest.mark.parametrize("method", ["insert_unowned", "register_versions", "cancel_unowned"])
+@pytest.mark.parametrize("method", ["insert_unowned", "register_versions", "send"])
 async def test_other_writes_are_tried_again_too(method: str, fault: Fault) -> None:
     gate = Gate()
     async with in_memory(window=1) as runner:
@@ -115,7 +115,7 @@ async def test_other_writes_are_tried_again_too(method: str, fault: Fault) -> No
         await gate.reached()
         interfere(runner).plan(method, fault, fault)
         handle = await runner.submit(chain())
-        if method == "cancel_unowned":
+        if method == "send":
             assert await handle.cancel() is ExecutionStatus.CANCELLED
         gate.open()
 

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from cloacina.engine.executors.attempt import Attempt
+from cloacina.engine.executors.attempt import Attempt, Ending
 from cloacina.engine.executors.dispatcher import Dispatcher
-from cloacina.engine.executors.local import LocalExecutor
+from cloacina.engine.executors.protocol import TaskExecutor
 from cloacina.model.context import Context
 from cloacina.model.status import AttemptState
 from cloacina.model.task import Task, task
-from cloacina.settings import Settings
+from cloacina.model.workflow import Workflow
 from support.clock import HandClock, turn
 
 
@@ -21,28 +21,75 @@ from support.clock import HandClock, turn
 async def it(ctx: Context) -> None: ...
 
 
-@task
+@task(timeout=5)
 def threaded(ctx: Context) -> None: ...
 
 
-def dispatcher(slots: int = 1) -> Dispatcher:
-    settings = Settings(async_slots=slots, thread_slots=slots)
-    return Dispatcher(LocalExecutor(settings, HandClock(), asyncio.get_running_loop()))
+WORK = Workflow("w", [it, threaded])
+ROUTES = {"w": ("a", "b")}
+INDEX = {it: 0, threaded: 1}
+
+
+class Executor:
+    """Counts what it is told; its bodies end when a test ends them."""
+
+    def __init__(self, slots: int) -> None:
+        self.slots = slots
+        self.started: list[Attempt] = []
+        self.stopped: list[Attempt] = []
+        self.closed = 0
+        self.fails: Exception | None = None
+
+    def start(self, attempt: Attempt) -> None:
+        if self.fails is not None:
+            raise self.fails
+        self.started.append(attempt)
+
+    def stop(self, attempt: Attempt) -> None:
+        if self.fails is not None:
+            raise self.fails
+        self.stopped.append(attempt)
+
+    async def close(self) -> None:
+        self.closed += 1
+        if self.fails is not None:
+            raise self.fails
+
+
+def dispatcher(slots: int = 1, other: int | None = None, clock: HandClock | None = None) -> Dispatcher:
+    """Two executors, ``a`` for async tasks and ``b`` for the others."""
+    executors: dict[str, TaskExecutor] = {
+        "a": Executor(slots),
+        "b": Executor(slots if other is None else other),
+    }
+    return Dispatcher(executors, ROUTES, clock or HandClock(), lambda: None)
+
+
+def executor(one: Dispatcher, name: str = "a") -> Executor:
+    found = one.lanes[name].executor
+    assert isinstance(found, Executor)
+    return found
+
+
+def attempt_of(body: Task = it, suspect: bool = False) -> Attempt:
+    return Attempt("e", "w", body, INDEX[body], 1, 0, suspect)
 
 
 def running(one: Dispatcher, body: Task = it, suspect: bool = False) -> Attempt:
     """An attempt that has a slot."""
-    assert one.executor.take(body)
-    return Attempt("e", "w", body, 0, 1, 0, suspect)
+    assert one.lane("w", INDEX[body]).take()
+    attempt = attempt_of(body, suspect)
+    attempt.slot = True
+    return attempt
 
 
 def free(one: Dispatcher, body: Task = it) -> int:
     """How many slots can be taken."""
+    lane = one.lane("w", INDEX[body])
     taken = 0
-    while one.executor.take(body):
+    while lane.take():
         taken += 1
-    for _ in range(taken):
-        one.executor.give_back(body)
+    lane.taken -= taken
     return taken
 
 
@@ -172,9 +219,10 @@ async def test_many_that_no_longer_come_back_do_not_break_a_release() -> None:
 class Driver:
     """An execution whose tasks want to run."""
 
-    priority = 0
+    workflow = WORK
 
-    def __init__(self) -> None:
+    def __init__(self, priority: int = 0) -> None:
+        self.priority = priority
         self.unwanted: set[int] = set()
 
     def wants(self, index: int) -> bool:
@@ -182,30 +230,166 @@ class Driver:
 
 
 async def test_suspects_run_one_at_a_time() -> None:
-    one, driver = dispatcher(slots=5), Driver()
-    for index in range(3):
-        one.offer(driver, index, it, True)
-    one.offer(driver, 3, it, False)
-    assert [index for _, index in one.grants()] == [0, 3]
+    one, drivers = dispatcher(slots=5), [Driver() for _ in range(4)]
+    for driver in drivers[:3]:
+        one.offer(driver, 0, True)
+    one.offer(drivers[3], 0, False)
+    assert [driver for driver, _ in one.grants()] == [drivers[0], drivers[3]]
     assert list(one.grants()) == []
-    one.release(Attempt("e", "w", it, 0, 1, 0, True))
-    driver.unwanted.add(1)
-    assert [index for _, index in one.grants()] == [2]
-    one.refuse(it, True)
+    first = attempt_of(suspect=True)
+    first.slot = True
+    one.release(first)
+    drivers[1].unwanted.add(0)
+    assert [driver for driver, _ in one.grants()] == [drivers[2]]
+    one.refuse(drivers[2], 0, True)
     assert not one.waiting
 
 
 async def test_a_suspect_that_waits_lets_the_next_one_run() -> None:
-    one, driver = dispatcher(slots=5), Driver()
-    one.offer(driver, 0, it, True)
-    one.offer(driver, 1, it, True)
-    assert [index for _, index in one.grants()] == [0]
-    parent, child = (Attempt("e", "w", it, index, 1, 0, True) for index in (0, 1))
+    one, drivers = dispatcher(slots=5), [Driver() for _ in range(3)]
+    one.offer(drivers[0], 0, True)
+    one.offer(drivers[1], 0, True)
+    assert [driver for driver, _ in one.grants()] == [drivers[0]]
+    parent, child = (attempt_of(suspect=True) for _ in range(2))
+    parent.slot = child.slot = True
     one.give_up(parent)
-    assert [index for _, index in one.grants()] == [1]
+    assert [driver for driver, _ in one.grants()] == [drivers[1]]
     await one.take_back(parent)
-    one.offer(driver, 2, it, True)
+    one.offer(drivers[2], 0, True)
     one.release(child)
     assert list(one.grants()) == []
     one.release(parent)
-    assert [index for _, index in one.grants()] == [2]
+    assert [driver for driver, _ in one.grants()] == [drivers[2]]
+
+
+async def test_suspects_of_a_full_executor_hold_up_no_other_suspect() -> None:
+    one, driver = dispatcher(slots=0, other=1), Driver()
+    one.offer(driver, 0, True)
+    one.offer(driver, 1, True)
+    assert [index for _, index in one.grants()] == [1]
+
+
+async def test_a_full_executor_holds_up_no_other() -> None:
+    one, driver = dispatcher(slots=1, other=3), Driver()
+    for index in (0, 0, 1, 1, 1, 1):
+        one.offer(driver, index, False)
+    assert [index for _, index in one.grants()] == [0, 1, 1, 1]
+    assert one.metrics()["a"].waiting == one.metrics()["b"].waiting == 1
+    blocked = attempt_of(threaded)
+    blocked.slot = True
+    one.release(blocked)
+    assert [index for _, index in one.grants()] == [1]
+    assert one.waiting
+
+
+async def test_the_higher_priority_starts_first_and_then_who_came_first() -> None:
+    one = dispatcher(slots=10)
+    drivers = [Driver(priority) for priority in (0, 5, 0, 5, -1)]
+    for driver in drivers:
+        one.offer(driver, 0, False)
+    assert [drivers.index(granted) for granted, _ in one.grants() if isinstance(granted, Driver)] == [
+        1, 3, 0, 2, 4,
+    ]  # fmt: skip
+
+
+async def test_an_executor_that_grew_serves_who_comes_back_before_new_attempts() -> None:
+    one, driver = dispatcher(slots=1), Driver()
+    back = running(one)
+    one.give_up(back)
+    holder = running(one)
+    coming = asyncio.ensure_future(one.take_back(back))
+    await turn()
+    one.offer(driver, 0, False)
+    executor(one).slots = 2
+    assert list(one.grants()) == []
+    await finishes(coming)
+    assert (back.slot, holder.slot, one.bodies) == (True, True, 2)
+
+
+async def test_an_executor_that_shrank_gives_no_slot_away_until_enough_are_free() -> None:
+    one, driver = dispatcher(slots=3), Driver()
+    attempts = [running(one) for _ in range(3)]
+    executor(one).slots = 1
+    one.offer(driver, 0, False)
+    for attempt, granted in zip(attempts, (0, 0, 1), strict=True):
+        one.release(attempt)
+        assert len(list(one.grants())) == granted
+
+
+async def test_nobody_waits_behind_bodies_that_no_longer_come_back() -> None:
+    one = dispatcher(slots=1)
+    gone, back = running(one), None
+    one.give_up(gone)
+    holder = running(one)
+    leaving = asyncio.ensure_future(one.take_back(gone))
+    await turn()
+    one.give_up(holder)
+    leaving.cancel()
+    await finishes(leaving)
+    back = asyncio.ensure_future(one.take_back(holder))
+    await finishes(back)
+    assert holder.slot
+
+
+async def test_the_last_slot_that_is_freed_makes_it_quiet() -> None:
+    told: list[int] = []
+    one = Dispatcher(
+        {"a": Executor(2), "b": Executor(2)}, ROUTES, HandClock(), lambda: told.append(one.bodies)
+    )
+    attempts = [running(one), running(one, threaded)]
+    for attempt in attempts:
+        one.release(attempt)
+    assert told == [0]
+
+
+async def test_the_time_of_an_attempt_stands_still_while_its_clock_is_held() -> None:
+    clock = HandClock()
+    one = dispatcher(clock=clock)
+    attempt = running(one, threaded)
+    one.start(attempt)
+    clock.advance(4)
+    attempt.hold_clock()
+    clock.advance(100)
+    attempt.run_clock()
+    attempt.run_clock()
+    clock.advance(0.9)
+    assert executor(one, "b").stopped == []
+    clock.advance(0.1)
+    assert executor(one, "b").stopped == [attempt]
+    assert attempt.stopping is AttemptState.TIMED_OUT
+    attempt.end(attempt.conclude(None, None))
+    attempt.run_clock()
+    assert clock.pending == []
+
+
+@pytest.mark.parametrize("told", [AttemptState.CANCELLED, AttemptState.TIMED_OUT])
+async def test_an_executor_that_raises_fails_the_attempt_and_nothing_else(told: AttemptState) -> None:
+    one, endings = dispatcher(), list[Ending]()
+    broken = executor(one)
+    for fails_at_start in (True, False):
+        attempt = running(one)
+        attempt.done = lambda attempt, ending: endings.append(ending)
+        broken.fails = ValueError("says the test") if fails_at_start else None
+        one.start(attempt)
+        broken.fails = ValueError("says the test")
+        one.stop(attempt, told)
+        one.release(attempt)
+        assert attempt.written_off is not fails_at_start
+    await one.close(0)
+    assert [ending.state for ending in endings] == [AttemptState.FAILED, told]
+    assert (one.metrics()["a"].started, one.metrics()["a"].ended, one.metrics()["a"].written_off) == (2, 2, 1)
+
+
+async def test_an_attempt_that_never_reached_its_executor_ends_without_it() -> None:
+    one, endings = dispatcher(), list[Ending]()
+    attempt = running(one)
+    attempt.done = lambda attempt, ending: endings.append(ending)
+    one.stop(attempt, AttemptState.CANCELLED)
+    one.stop(attempt, AttemptState.CANCELLED)
+    assert ([ending.state for ending in endings], executor(one).stopped) == ([AttemptState.CANCELLED], [])
+
+
+async def test_every_executor_is_closed() -> None:
+    one = dispatcher()
+    await one.close(0)
+    assert [executor(one, name).closed for name in "ab"] == [1, 1]

@@ -149,15 +149,16 @@ async def test_a_workflow_that_nobody_has(tmp_path: Path) -> None:
 async def test_a_version_that_nobody_has(tmp_path: Path) -> None:
     gate = Gate()
     old = one(gate.pass_through)
-    new = Workflow("one", [task(gate.pass_through, id="it"), task(fail, id="more")])
+    new = Workflow("one", [task(gate.pass_through, id="it"), task(fail, id="more")], on_version="pin")
     async with runner_on(tmp_path / "c.db", shutdown_grace=0) as runner:
         handle = await runner.submit(old)
         await gate.reached()
     async with runner_on(tmp_path / "c.db", new) as runner:
         told = await runner.explain(handle.id)
         assert told.reason == (
-            f"no live runner has version {old.version[:12]} of workflow 'one' "
-            f"(known versions: {old.version[:12]}, {new.version[:12]}): start one that does"
+            f"no live runner has version {old.version[:12]} of workflow 'one', and version {new.version[:12]} of this "
+            'runner leaves it alone (on_version="pin"): start a runner that has the old version, or cancel it and do '
+            "it again with fork()"
         )
         assert (await runner.status(handle.id)) is ExecutionStatus.RUNNING
 

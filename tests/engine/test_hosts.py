@@ -241,9 +241,9 @@ async def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("CLOACINA_ASYNC_SLOTS", "3")
     monkeypatch.setenv("CLOACINA_THREAD_SLOTS", "4")
     async with Runner("sqlite://:memory:") as runner:
-        assert runner.metrics().slots == 7
+        assert [runner.metrics()[name].slots for name in ("loop", "threads")] == [3, 4]
     async with Runner("sqlite://:memory:", settings=Settings(async_slots=1)) as runner:
-        assert runner.metrics().slots == 33
+        assert [runner.metrics()[name].slots for name in ("loop", "threads")] == [1, 32]
 
 
 def test_a_runner_names_its_database_and_does_nothing_else(tmp_path: Path) -> None:

@@ -243,4 +243,6 @@ async def test_metrics_count_attempts() -> None:
         await gate.reached()
         busy = runner.metrics()
         gate.open()
-    assert (busy.slots, busy.running, busy.started, busy.ended, busy.written_off) == (5, 1, 3, 2, 0)
+    loop = busy["loop"]
+    assert (loop.slots, loop.running, loop.waiting, loop.started, loop.ended) == (3, 1, 0, 3, 2)
+    assert (busy["threads"].slots, busy["threads"].started) == (2, 0)

@@ -52,7 +52,7 @@ async def test_a_body_waits_for_a_child_with_one_slot_and_a_window_of_one(outer:
         result = await runner.execute(
             parent(runners, leaf(kind=inner), outer), {"numbers": [1, 2, 3]}, timeout=20
         )
-        assert runner.metrics().running == 0
+        assert not any(one.running for one in runner.metrics().values())
     assert (result.status, result.context["sum"]) == (COMPLETED, 6)
 
 
@@ -115,8 +115,7 @@ async def test_a_body_goes_on_only_with_a_slot() -> None:
         await gate.reached()
         await turn(50)
         assert after in ([], ["parent"])
-        running = runner.metrics()
-        assert running.running <= 2
+        assert runner.metrics()["loop"].running <= 2
         gate.open()
         assert (await handle.result(timeout=20)).status is COMPLETED
         assert (await busy.result(timeout=20)).status is COMPLETED
@@ -152,7 +151,7 @@ async def test_bodies_that_come_back_do_not_exceed_the_slots(slots: int) -> None
         runners.append(runner)
         workflow = Workflow("busy", [task(busy.body, id="it", retry=False)])
         results = await asyncio.gather(*(runner.execute(workflow, timeout=20) for _ in range(20)))
-        assert runner.metrics().running == 0
+        assert not any(one.running for one in runner.metrics().values())
     assert {result.status for result in results} == {COMPLETED}
     assert busy.most <= slots
 
@@ -236,7 +235,7 @@ async def test_a_parent_that_is_cut_while_it_waits_for_its_slot_leaves_no_gap(ho
         child_ended = asyncio.Event()
         handle = await runner.submit(Workflow("parent", [task(body, id="it", timeout=10, retry=False)]))
         life = runner._engine.life
-        await until(lambda: life.dispatcher._returning[True] or len(life.drivers) < 2 or child_ended.is_set())
+        await until(lambda: life.dispatcher.lanes["loop"].returning or len(life.drivers) < 2 or child_ended.is_set())
         busy = await runner.submit(other)
         await turn(50)
         if how == "cancel":

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import apsw
 
-from cloacina.clock import SystemClock, system_randomness
-from cloacina.engine.liveness.lease import Observer
-from cloacina.engine.liveness.recovery import Recovery
+from cloacina.clock import system_randomness
+from cloacina.engine.doorbell import INTERVAL, Doorbell
 from cloacina.engine.storage.storage import Storage
+from support.clock import HandClock
 
 
 async def test_a_commit_in_the_same_tick_of_the_file_systems_clock_is_noticed(tmp_path: Path) -> None:
@@ -27,21 +27,42 @@ async def test_a_commit_in_the_same_tick_of_the_file_systems_clock_is_noticed(tm
         other.execute("UPDATE meta SET value = value || 'x' WHERE key = 'instance'")
         os.utime(tmp_path / "work.db-wal", ns=(1, 1))
 
+    clock = HandClock()
+    bell = Doorbell(storage, clock, notice)
     try:
-        assert storage.folder is not None
-        recovery = Recovery(storage, Observer(storage.folder, SystemClock()), SystemClock(), notice)
         for _ in range(5):
             commit()
         other.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_RESTART)
         os.utime(tmp_path / "work.db-wal", ns=(2, 2))
-        await recovery.start()
+        await storage.writer.run(lambda store: store.foreign_change())
+        bell.start()
         signatures = []
         for number in (1, 2):
             commit()
             signatures.append(storage.signature())
-            await recovery.tick()
+            heard = bell.listen()
+            clock.advance(INTERVAL)
+            await heard
             assert len(found) == number
         assert signatures[0] == signatures[1]
     finally:
+        await bell.stop()
         other.close()
         await storage.close()
+
+
+async def test_a_look_at_a_file_that_nobody_writes_runs_no_sql(tmp_path: Path) -> None:
+    storage = Storage(tmp_path / "work.db")
+    await storage.open(system_randomness())
+    clock = HandClock()
+
+    async def notice() -> None:
+        raise AssertionError("nobody wrote")
+
+    bell = Doorbell(storage, clock, notice)
+    bell.start()
+    storage.writer.call = None  # type: ignore[method-assign,assignment]  # a use would raise
+    assert clock.advance(100 * INTERVAL) == 100
+    await bell.stop()
+    del storage.writer.call
+    await storage.close()

@@ -86,7 +86,7 @@ async def test_the_due_time_is_stored(tmp_path: Path) -> None:
     async with runner_on(tmp_path / "c.db", clock=clock) as runner:
         handle = await runner.submit(Flaky(1).workflow(**fixed(10)))
         await until(lambda: 10 in clock.pending)
-        stored = await runner._engine.stored(handle.id)
+        stored = await runner._engine.access.stored(handle.id)
         result = await runner.get(handle.id)
     assert stored is not None
     assert [(row.attempt, row.state, row.retry_at) for row in stored.attempts] == [
@@ -108,7 +108,7 @@ async def test_a_wait_holds_no_slot() -> None:
             ExecutionStatus.RUNNING,
             ExecutionStatus.RUNNING,
         )
-        assert runner.metrics().running == 1
+        assert runner.metrics()["loop"].running == 1
         gate.open()
         await runs.result()
         clock.advance(10)

@@ -118,11 +118,11 @@ async def test_a_zombie_of_an_earlier_life_has_no_say_in_the_slots_of_the_next_o
         runner._engine._lost(life.runner, Fenced("says the test"))
         await until(lambda: child_gate.entered, "the zombie's child")
         now: Any = runner._engine.life
-        assert now is not life and now.executor._free[True] == 0
+        assert now is not life and now.dispatcher.lanes["loop"].taken == 2
         child_gate.open()
         gate.open()
         await turn(200)
-        assert now.executor._free[True] == 2 and now._bodies == 0
+        assert now.dispatcher.bodies == 0
 
 
 async def test_an_execution_that_cannot_even_be_parked_cannot_be_cancelled_but_says_so() -> None:

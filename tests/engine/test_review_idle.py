@@ -24,9 +24,10 @@ def echo() -> Workflow:
 
 async def looked(runner: Runner, clock: HandClock) -> None:
     """One look around of a runner, and all that follows from it."""
-    sweep: Any = runner._engine._sweep
-    clock.advance(runner._engine.settings.poll_interval)
-    await until(lambda: sweep._task is None, "the end of the look")
+    engine: Any = runner._engine
+    clock.advance(engine.settings.poll_interval)
+    waits = [(service, "_task") for service in engine._services] + [(engine.access.bell, "_answering")]
+    await until(lambda: all(getattr(of, name) is None for of, name in waits), "the end of the look")
     await runner._engine.means.writer.run(lambda store: None)
     await turn()
     await runner._engine.means.writer.run(lambda store: None)

@@ -155,7 +155,7 @@ async def test_an_async_body_that_swallows_its_cancellation_is_written_off(
         result = await ends(runner, handle.id)
         assert result.tasks["it"].history[0].state is AttemptState.TIMED_OUT
         await gate.reached()
-        assert (runner.metrics().written_off, stuck.left) == (1, 0)
+        assert (runner.metrics()["loop"].written_off, stuck.left) == (1, 0)
         stuck.let_go()
         await until(lambda: stuck.left)
         gate.open()

@@ -110,7 +110,7 @@ async def test_what_waits_beyond_the_bound_is_stored_away_until_it_is_due(
         workflow = one(fails_once, retry=WAITS)
         handles = [await runner.submit(workflow, {"n": n}) for n in range(20)]
         await until(lambda: len(FAILED) == 20 and held(runner) == max_waiting)
-        stored = [await runner._engine.stored(handle.id) for handle in handles]
+        stored = [await runner._engine.access.stored(handle.id) for handle in handles]
         away = [row for row in stored if row is not None and row.owner is None]
         assert len(away) == 20 - max_waiting
         assert {row.wake_at for row in away} == {clock.now() + 50_000_000}
@@ -145,7 +145,7 @@ async def test_what_sleeps_is_woken_by_the_next_runner_too(tmp_path: Path) -> No
         handle = await runner.submit(workflow, {"n": 0})
         await until(lambda: 50 in clock.pending and held(runner) == 0)
     async with runner_on(tmp_path / "c.db", workflow, clock=clock) as runner:
-        await until(lambda: clock.pending == [1, 50])
+        await until(lambda: 50 in clock.pending)
         assert held(runner) == 0
         clock.advance(50)
         assert (await handle_of(runner, handle.id)).status is COMPLETED

@@ -8,10 +8,18 @@ import pytest
 
 from cloacina.errors import StoreRefused
 from cloacina.model.status import AttemptState, ExecutionStatus, Reason
-from cloacina.store.rows import Item
+from cloacina.store.rows import Command, Item
 from store.make import ME, PENDING, Stores, end, new, progress, skip, start, submit
 
 DAG = json.dumps({"name": "wf", "tasks": [{"id": task} for task in "abcdefg"]})
+
+
+def cancelled(stores: Stores, id: str) -> ExecutionStatus | None:
+    sent = stores.writer.send(Command("c1", id, "cancel", 30))
+    if sent is None:
+        return None
+    assert not sent[1], "it was left for an owner"
+    return sent[0]
 
 
 def test_rows_are_stored_without_owner(stores: Stores) -> None:
@@ -71,17 +79,17 @@ def test_cancelling_gives_every_task_a_row(stores: Stores) -> None:
     stores.commit(Item("e1", starts=[start("e1", "b", 2)]))
     stores.commit(Item("e1", ends=[end("e1", "b", 2, state="timed_out", retry_at=120)]))
     stores.writer.recover(ME, Reason.CRASH, 20)  # interrupts e
-    assert stores.writer.cancel_unowned("e1", 30) is ExecutionStatus.CANCELLED
+    assert cancelled(stores, "e1") is ExecutionStatus.CANCELLED
     stored = stores.get("e1")
     assert (stored.status, stored.finished) == (ExecutionStatus.CANCELLED, 30)
     last = {row.task: (row.attempt, row.state, row.reason) for row in stored.attempts}
-    cancelled = AttemptState.CANCELLED, Reason.CANCELLED
+    ended = AttemptState.CANCELLED, Reason.CANCELLED
     assert last == {
         "a": (1, AttemptState.COMPLETED, None),
-        "b": (3, *cancelled),
+        "b": (3, *ended),
         "c": (1, AttemptState.FAILED, None),
-        "d": (2, *cancelled),
-        "e": (2, *cancelled),
+        "d": (2, *ended),
+        "e": (2, *ended),
         "f": (0, AttemptState.SKIPPED, Reason.DEPENDENCY_FAILED),
         "g": (0, AttemptState.SKIPPED, Reason.CANCELLED),
     }
@@ -92,7 +100,7 @@ def test_cancelling_ends_an_attempt_that_is_still_marked_running(stores: Stores)
     stores.commit(submit("e1", "a"))
     released = progress("e1", PENDING, next_owner=None, finished=None, result=None)
     stores.commit(Item("e1", progress=released))
-    stores.writer.cancel_unowned("e1", 30)
+    cancelled(stores, "e1")
     (attempt,) = stores.get("e1").attempts
     assert (attempt.attempt, attempt.state, attempt.reason, attempt.finished) == (
         1, AttemptState.CANCELLED, Reason.CANCELLED, 30,
@@ -102,15 +110,8 @@ def test_cancelling_ends_an_attempt_that_is_still_marked_running(stores: Stores)
 @pytest.mark.parametrize("status", [ExecutionStatus.PAUSED, ExecutionStatus.PARKED, ExecutionStatus.PENDING])
 def test_what_waits_without_a_known_version_can_be_cancelled(stores: Stores, status: ExecutionStatus) -> None:
     stores.writer.insert_unowned([new("e1", status=status)])
-    assert stores.writer.cancel_unowned("e1", 30) is ExecutionStatus.CANCELLED
+    assert cancelled(stores, "e1") is ExecutionStatus.CANCELLED
     assert stores.get("e1").attempts == ()
-
-
-def test_an_owned_execution_is_left_alone(stores: Stores) -> None:
-    stores.commit(submit("e1", "a"))
-    before = stores.get("e1")
-    assert stores.writer.cancel_unowned("e1", 30) is ExecutionStatus.RUNNING
-    assert stores.get("e1") == before
 
 
 @pytest.mark.parametrize("status", [s for s in ExecutionStatus if s.terminal])
@@ -118,9 +119,9 @@ def test_an_ended_execution_is_left_alone(stores: Stores, status: ExecutionStatu
     stores.commit(submit("e1"))
     stores.commit(Item("e1", progress=progress("e1", status)))
     before = stores.get("e1")
-    assert stores.writer.cancel_unowned("e1", 30) is status
+    assert cancelled(stores, "e1") is status
     assert stores.get("e1") == before
 
 
 def test_no_such_execution(stores: Stores) -> None:
-    assert stores.writer.cancel_unowned("nothing", 30) is None
+    assert cancelled(stores, "nothing") is None

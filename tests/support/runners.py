@@ -1,4 +1,4 @@
-"""Runners for tests: time stands still, chance is even, leases never run out by themselves."""
+"""Runners for tests: time stands still, chance is even, leases never run out, and nothing is pruned by itself."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from cloacina.model.workflow import Workflow
 from cloacina.runner import Runner
 from cloacina.settings import Settings
 from cloacina.store.location import parse_location
+from cloacina.store.payloads import Payloads
 from cloacina.store.port import ReadStore, WriteStore
 from cloacina.store.sqlite.database import Database
 from support.clock import HandClock, until
@@ -37,16 +38,19 @@ def runner_on(
     *workflows: Workflow,
     clock: Clock | None = None,
     randomness: Randomness | None = None,
+    payloads: Payloads | None = None,
     **settings: Any,
 ) -> Runner:
     """A runner on a database, not entered yet."""
-    chosen = Settings(**{"lease": LONG, "loop_block_limit": LONG, "shutdown_grace": 2.0, **settings})
+    kept = {"keep_completed_days": 0.0, "keep_failed_days": 0.0}
+    chosen = Settings(**{"lease": LONG, "loop_block_limit": LONG, "shutdown_grace": 2.0, **kept, **settings})
     return Runner(
         str(url),
         workflows=workflows,
         settings=chosen,
         clock=clock or HandClock(),
         randomness=randomness or Even(),
+        payloads=payloads,
     )
 
 
@@ -100,8 +104,9 @@ async def crash(runner: Runner) -> None:
     if not engine.open:
         return
     engine.open = False
-    if engine._sweep is not None:
-        await engine._sweep.stop()
+    await engine.access.bell.stop()
+    for service in (engine.upkeep, *engine._services):
+        await service.stop()
     works = [work for driver in engine.life.drivers.values() for work in driver.works()]
     engine.life.abandon()
     lease: Any = engine.life.lease

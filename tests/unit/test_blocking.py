@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from cloacina import blocking, portal, runner
+from cloacina import blocking, client, desk, portal, runner
 from cloacina.errors import ExecutionNotFound, ResultTimeout, RunnerClosed, WrongThread
 from cloacina.portal import OwnLoop, Portal
 from support.script import Script
@@ -39,26 +39,26 @@ def generator() -> ModuleType:
 
 
 def test_the_file_is_what_the_generator_writes(generator: ModuleType) -> None:
-    written = generator.formatted(generator.generate(generator.SOURCE.read_text("utf-8")))
+    written = generator.formatted(generator.generate(generator.read_sources()))
     found = generator.TARGET.read_text("utf-8")
     # Compared as syntax: another version of the formatter may break lines elsewhere.
     assert ast.dump(ast.parse(found)) == ast.dump(ast.parse(written)), "run tools/generate_blocking.py"
 
 
 def test_a_new_method_gets_a_twin(generator: ModuleType) -> None:
-    source = generator.SOURCE.read_text("utf-8")
-    more = source.replace(
-        "    async def status(self, id: str)",
+    sources = generator.read_sources()
+    more = sources["runner"].replace(
+        "    async def register(self",
         "    async def fresh(self, id: str, /, *more: int, deep: bool = False) -> list[ExecutionHandle]:\n"
         '        """Await `Runner.status` inside ``async with``."""\n\n'
-        "    async def status(self, id: str)",
+        "    async def register(self",
     )
-    assert more != source
-    text = generator.generate(more)
+    assert more != sources["runner"]
+    text = generator.generate({**sources, "runner": more})
     assert (
         "def fresh(self, id: str, /, *more: int, deep: bool=False) -> list[BlockingExecutionHandle]" in text
     )
-    assert "self._portal.call(self._runner.fresh, id, *more, deep=deep)" in text
+    assert "self._portal.call(self._own.fresh, id, *more, deep=deep)" in text
     assert '"""Await `BlockingRunner.status` inside ``with``."""' in text
 
 
@@ -70,7 +70,9 @@ def members(kind: type) -> dict[str, Any]:
     ("asynchronous", "twin", "without"),
     [
         (runner.Runner, blocking.BlockingRunner, {"blocking"}),
-        (runner.ExecutionHandle, blocking.BlockingExecutionHandle, set()),
+        (client.Client, blocking.BlockingClient, set()),
+        (desk.Desk, blocking.BlockingDesk, set()),
+        (desk.ExecutionHandle, blocking.BlockingExecutionHandle, set()),
     ],
 )
 def test_twins_have_the_same_members_and_signatures(
@@ -83,7 +85,7 @@ def test_twins_have_the_same_members_and_signatures(
         if inspect.isfunction(theirs[name]):
             assert not inspect.iscoroutinefunction(ours[name]), name
             wanted = re.sub(
-                r"\b(Runner|ExecutionHandle)\b", r"Blocking\1", str(inspect.signature(theirs[name]))
+                r"\b(Runner|Desk|ExecutionHandle)\b", r"Blocking\1", str(inspect.signature(theirs[name]))
             )
             assert str(inspect.signature(ours[name])) == wanted
         if not inspect.ismemberdescriptor(theirs[name]):

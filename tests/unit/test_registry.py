@@ -44,10 +44,3 @@ def test_an_unknown_name_is_refused_with_the_known_ones() -> None:
     with pytest.raises(RegistrationError, match=r"no workflow named 'b' .*known: a"):
         registry.get("b")
     assert registry.find("b") is None
-
-
-def test_a_task_that_asks_for_a_handle_is_refused() -> None:
-    def wants(ctx: Context, handle: object) -> None: ...
-
-    with pytest.raises(RegistrationError, match="'work', task 'only': the parameter 'handle'"):
-        Registry().add(make(wants))

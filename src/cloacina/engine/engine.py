@@ -16,23 +16,29 @@ from contextlib import suppress
 from os import PathLike
 
 from cloacina.clock import Clock, Randomness, SystemClock, system_randomness
-from cloacina.engine.driving.records import result_of
+from cloacina.engine.access import Access
+from cloacina.engine.adoption import Adoption
+from cloacina.engine.driving.orders import Order
 from cloacina.engine.executors.callbacks import Callbacks
-from cloacina.engine.hub import Hub
+from cloacina.engine.executors.process.place import refuse_while_loading
+from cloacina.engine.executors.roster import Roster
 from cloacina.engine.incarnation import Incarnation, Means
-from cloacina.engine.intake import Answer, Intake
+from cloacina.engine.intake import Answer
 from cloacina.engine.liveness.lease import FileLease, Lease, MemoryLease, Observer
 from cloacina.engine.liveness.recovery import Recovery
 from cloacina.engine.registry import Registry
 from cloacina.engine.service import Service
 from cloacina.engine.storage.storage import Storage
-from cloacina.errors import Fenced, RunnerClosed, StoreError
+from cloacina.engine.upkeep import Upkeep
+from cloacina.engine.unreadable import try_again
+from cloacina.errors import ExecutionParked, Fenced, RunnerClosed, StoreError
 from cloacina.model.json.values import Limits
-from cloacina.model.status import Reason, RunnerState
+from cloacina.model.status import CommandKind, Reason, RunnerState
 from cloacina.model.workflow import Workflow
 from cloacina.observe.logs import get_logger
 from cloacina.settings import Settings
-from cloacina.store.rows import RunnerRow, StoredExecution
+from cloacina.store.payloads.payloads import Payloads
+from cloacina.store.rows import RunnerRow
 
 log = get_logger("engine")
 
@@ -42,7 +48,8 @@ class Engine:
 
     means: Means
     life: Incarnation
-    intake: Intake
+    access: Access
+    upkeep: Upkeep
 
     def __init__(
         self,
@@ -50,16 +57,19 @@ class Engine:
         settings: Settings,
         clock: Clock | None = None,
         randomness: Randomness | None = None,
+        payloads: Payloads | None = None,
+        roster: Roster | None = None,
     ) -> None:
         self.url = url
         self.settings = settings
         self.clock: Clock = clock or SystemClock()
         self._randomness: Randomness = randomness or system_randomness()
-        self.registry = Registry()
-        self.hub = Hub()
+        self._payloads = payloads
+        self._roster = roster or Roster.of()
+        self.registry = Registry(self._roster.routing)
         self._callbacks = Callbacks(settings.callback_timeout)
         self._recovery: Recovery | None = None
-        self._sweep: Service | None = None
+        self._services: list[Service] = []
         self._rebirth: asyncio.Task[None] | None = None
         self._registered: set[str] = set()
         self._broken: BaseException | None = None
@@ -67,12 +77,15 @@ class Engine:
         """The loss of a life, by its runner's id, that came while the engine started or began another one."""
         self.open = False
         self._hurried = False
+        self._former: list[Incarnation] = []
+        """Earlier lives whose executors may not have let go of everything."""
 
     async def start(self, workflows: Sequence[Workflow]) -> None:
         """Open the database, begin a life, recover the dead, register ``workflows``, claim what waits."""
+        refuse_while_loading()
         for workflow in workflows:
             self.registry.add(workflow)
-        self._storage = Storage(self.url)
+        self._storage = Storage(self.url, self._payloads)
         await self._storage.open(self._randomness)
         try:
             await self._open(self._storage)
@@ -81,6 +94,10 @@ class Engine:
             raise
         self.open = True
         self._hear_again()
+        self.upkeep = Upkeep(
+            self._storage, self.settings, self.clock, lambda error: self._lost(self.life.runner, error)
+        )
+        self.upkeep.start()
 
     async def stop(self, grace: float) -> None:
         """Start nothing more, let bodies finish for ``grace`` seconds, give back what is owned, close."""
@@ -91,21 +108,24 @@ class Engine:
             await self._in_time(self._rebirth, grace)
         if self._broken is None:
             await self.life.stop(0 if self._hurried else grace)
-        if self._sweep is not None:
-            await self._in_time(self._sweep.stop(), grace)
+        await self._in_time(self.access.bell.stop(), grace)
+        for service in (self.upkeep, *self._services):
+            await self._in_time(service.stop(), grace)
         if self._broken is None:
             try:
                 await self._in_time(self._end_life(self.life, Reason.SHUTDOWN), grace)
             except StoreError as error:
                 log.error("the runner could not be stored as stopped; others will find it dead: %s", error)
         await self._callbacks.finish()
+        for life in (*self._former, self.life):
+            await life.closed()
         await self._storage.close()
         self._answer_all(
             RunnerClosed(
                 "the runner was shut down before this execution was surely stored: look with the next runner"
             )
         )
-        self.hub.fail(
+        self.access.hub.fail(
             RunnerClosed(
                 "the runner was shut down before the execution ended; the next runner goes on with it"
             )
@@ -138,31 +158,20 @@ class Engine:
         self.registry.add(workflow)
         if workflow.name not in self._registered:
             await self._register([self.registry.get(workflow.name)])
+            await self._adoption.look()
             self.life.claims.look_for_work()
-
-    async def tell_stored(self, ids: Sequence[str]) -> None:
-        """Tell those who wait for executions that ended without a driver of this process."""
-        ended = await self.means.reader.run(lambda store: store.ended(ids))
-        for execution in ended:
-            stored = await self.stored(execution)
-            if stored is not None:
-                self.tell(stored)
-
-    def tell(self, stored: StoredExecution) -> None:
-        """Tell those who wait for one execution that it has ended as stored."""
-        self.hub.tell(stored.id, lambda: result_of(stored, self.task_ids(stored.workflow, stored.version)))
-
-    async def stored(self, execution: str) -> StoredExecution | None:
-        """An execution as the store has it now."""
-        return await self.means.reader.run(lambda store: store.execution(execution))
-
-    def task_ids(self, workflow: str, version: str) -> tuple[str, ...]:
-        """The ids of a workflow's tasks in canonical order; empty if this runner has another version or none."""
-        known = self.registry.find(workflow)
-        return known.dag.ids if known is not None and known.version == version else ()
 
     async def _open(self, storage: Storage) -> None:
         limits = Limits(self.settings.max_value_bytes, self.settings.max_context_bytes)
+        self.access = Access(
+            storage,
+            self.settings,
+            self.clock,
+            changed=self._look_around,
+            stored=self._stored,
+        )
+        self.access.left = self._obey
+        self.access.forks.registry = self.registry
         self.means = Means(
             self.settings,
             self.clock,
@@ -171,27 +180,40 @@ class Engine:
             storage.writer,
             storage.reader,
             self.registry,
-            self.hub,
+            self.access.hub,
             self._callbacks,
+            self._roster.factories,
         )
-        self.intake = Intake(
+        self._adoption = Adoption(
+            lambda: [workflow for workflow in self.registry.all() if workflow.name in self._registered],
             storage.writer,
             storage.reader,
-            self.settings.max_pending,
-            lambda: self.life.claims.look_for_work(),
+            self.clock,
+            found=lambda: self.life.claims.look_for_work(),
+            aside=self._set_aside,
         )
         if storage.folder is not None:
             observer = Observer(storage.folder, self.clock)
             self._recovery = Recovery(storage, observer, self.clock, self._look_around)
-            self._sweep = Service("recovery", self._recovery.tick, self.settings.poll_interval, self.clock)
+            self._services.append(
+                Service("recovery", self._recovery.tick, self.settings.poll_interval, self.clock)
+            )
+            self._services.append(
+                Service("adoption", self._adoption.tick, self.settings.poll_interval, self.clock)
+            )
         await self._begin_life()
         if self._recovery is not None:
             await self._recovery.start()
         await self._register(self.registry.all())
+        await self._adoption.look()
+        if self._payloads is not None:
+            await try_again(storage.writer, storage.reader, self.clock)
         self.life.claims.look_for_work()
         self.life.claims.expect_sleepers()
-        if self._sweep is not None:
-            self._sweep.start()
+        if storage.folder is not None:
+            self.access.bell.start()
+        for service in self._services:
+            service.start()
 
     async def _begin_life(self) -> None:
         self.life = Incarnation(self.means, self._lease, self._lost)
@@ -201,6 +223,7 @@ class Engine:
         )
         if self._recovery is not None:
             self._recovery.me = row.id
+        self._adoption.me = row.id
         await self.means.writer.run(lambda store: store.register_runner(row))
 
     async def _undo_start(self) -> None:
@@ -208,6 +231,7 @@ class Engine:
             self.life.abandon()
             with suppress(StoreError):
                 await self._in_time(self._end_life(self.life, Reason.SHUTDOWN), 0)
+            await self.life.closed()
         await self._storage.close()
 
     async def _end_life(self, life: Incarnation, reason: Reason) -> None:
@@ -227,19 +251,39 @@ class Engine:
         return FileLease(self._storage.folder, runner, self.settings, self.clock, lost)
 
     async def _register(self, workflows: Sequence[Workflow]) -> None:
-        rows = [(workflow.name, workflow.version, workflow.dag.to_json()) for workflow in workflows]
+        rows = [(workflow.name, workflow.version, workflow.to_json()) for workflow in workflows]
         runner, now = self.life.runner, self.clock.now()
         if rows:
             await self.means.writer.run(lambda store: store.register_versions(runner, rows, now))
             self._registered |= {workflow.name for workflow in workflows}
 
     async def _look_around(self) -> None:
-        """Another process wrote, or a runner died: there may be work, and executions may have ended."""
+        """Another process wrote, or a runner died: there may be work, commands, and executions that ended."""
+        self._adoption.due = True
+        if self._recovery is not None:
+            await self._recovery.learn_runners()
         self.life.claims.look_for_work()
         self.life.claims.expect_sleepers()
-        elsewhere = [id for id in self.hub.awaited() if id not in self.life.drivers]
+        await self._obey()
+        elsewhere = [id for id in self.access.hub.awaited() if id not in self.life.drivers]
         if elsewhere:
-            await self.tell_stored(elsewhere)
+            await self.access.tell(elsewhere)
+
+    def _stored(self) -> None:
+        """This process stored something that nobody owns."""
+        self._adoption.due = True
+        self.life.claims.look_for_work()
+
+    def _set_aside(self, execution: str, why: str) -> None:
+        self.access.hub.refuse(execution, ExecutionParked(f"execution {execution} was set aside: {why}"))
+
+    async def _obey(self) -> None:
+        """Carry out the commands that others left for this runner."""
+        runner = self.life.runner
+        for command in await self.means.reader.run(lambda store: store.commands(runner)):
+            driver = self.life.drivers.get(command.execution)
+            if driver is not None:
+                driver.obey(Order(CommandKind(command.kind), command.id))
 
     def _lost(self, runner: str, error: BaseException) -> None:
         if self._rebirth is not None or not self.open:
@@ -263,6 +307,7 @@ class Engine:
         log.error("runner %s lost what it owned and starts again under a new id: %s", old.runner, why)
         homeless = old.unacknowledged()
         old.abandon()
+        self._former.append(old)
         try:
             await self._end_life(old, Reason.LOST_LEASE)
             await self._begin_life()
@@ -277,7 +322,7 @@ class Engine:
         finally:
             self._rebirth = None
         for new, stored in homeless.values():
-            self.intake.put(new._replace(owner=None, started=None), _answer(stored))
+            self.access.intake.put(new._replace(owner=None, started=None), _answer(stored))
         self._hear_again()
 
     def _break(self, error: BaseException) -> None:
@@ -286,7 +331,7 @@ class Engine:
         self._answer_all(error)
         self.life.abandon()
         self.life.lease.release()
-        self.hub.fail(error)
+        self.access.hub.fail(error)
 
     def _answer_all(self, error: BaseException) -> None:
         for _, stored in self.life.unacknowledged().values():

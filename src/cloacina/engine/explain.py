@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from cloacina.engine.driving.driver import Driver
-from cloacina.engine.driving.records import result_of
-from cloacina.engine.engine import Engine
+from cloacina.engine.driving.records import error_of, tasks_of
 from cloacina.model.dag import Dag
-from cloacina.model.result import ExecutionResult, TaskResult, moment
-from cloacina.model.status import ExecutionStatus, TaskState
+from cloacina.model.outline import short
+from cloacina.model.result import TaskResult, moment
+from cloacina.model.status import AttemptState, ExecutionStatus, TaskState
 from cloacina.store.rows import StoredExecution
+
+if TYPE_CHECKING:
+    from cloacina.engine.access import Access
+    from cloacina.engine.engine import Engine
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,51 +33,69 @@ class Explanation:
         return "\n".join([*lines, *(f"  {task}: {why}" for task, why in self.tasks.items())])
 
 
-async def explain(engine: Engine, stored: StoredExecution) -> Explanation:
-    """Explain one execution from what is stored, and from its driver if it is driven in this process."""
-    driver = engine.life.drivers.get(stored.id)
-    ids = engine.task_ids(stored.workflow, stored.version)
-    result = result_of(stored, ids)
+async def explain(access: Access, stored: StoredExecution, engine: Engine | None = None) -> Explanation:
+    """Explain one execution from what is stored, and from its driver if ``engine`` drives it."""
+    driver = engine.life.drivers.get(stored.id) if engine is not None else None
     if stored.status.terminal:
-        return Explanation(stored.id, stored.status, stored.error or "it has ended", {})
-    reason = await _execution_reason(engine, stored, driver)
-    workflow = engine.registry.find(stored.workflow) if ids else None
-    dag = workflow.dag if workflow is not None else None
+        return Explanation(stored.id, stored.status, error_of(stored) or "it has ended", {})
+    all_tasks = tasks_of(stored, await access.task_ids(stored.workflow, stored.version))
+    reason = await _execution_reason(access, stored, engine)
+    workflow = engine.registry.find(stored.workflow) if engine is not None else None
+    dag = workflow.dag if workflow is not None and workflow.version == stored.version else None
     due = {row.task: row.retry_at for row in stored.attempts if row.retry_at is not None}
     aside = "its execution was set aside" if stored.status is ExecutionStatus.PARKED else None
     tasks = {
-        task.id: aside or _task_reason(task, result, dag, driver, due)
-        for task in result.tasks.values()
+        task.id: aside or _task_reason(task, all_tasks, dag, driver, due)
+        for task in all_tasks.values()
         if not task.state.terminal
     }
     return Explanation(stored.id, stored.status, reason, tasks)
 
 
-async def _execution_reason(engine: Engine, stored: StoredExecution, driver: Driver | None) -> str:
+async def _execution_reason(access: Access, stored: StoredExecution, engine: Engine | None) -> str:
     if stored.status is ExecutionStatus.PARKED:
-        return stored.error or "it was set aside"
-    if driver is not None:
+        return error_of(stored) or "it was set aside"
+    if stored.status is ExecutionStatus.PAUSED:
+        nobody = await _nobody_has_it(access, stored, engine) if stored.owner is None else None
+        return "paused: nothing starts until resume() is called for it" + (f"; {nobody}" if nobody else "")
+    if engine is not None and stored.id in engine.life.drivers:
         return f"driven by this process, runner {engine.life.runner}"
-    if stored.id in engine.life.refusals.given_up:
+    if engine is not None and stored.id in engine.life.refusals.given_up:
         return engine.life.refusals.given_up[stored.id]
     if stored.owner is not None:
         return f"driven by runner {stored.owner}"
+    nobody = await _nobody_has_it(access, stored, engine)
+    if nobody is not None:
+        return nobody
     if stored.wake_at is not None:
         return f"stored away until something is due, at {moment(stored.wake_at)}"
-    offered = await engine.means.reader.run(lambda store: store.offered(stored.workflow, stored.version))
-    if offered:
-        return "stored, and waiting for a runner with room to claim it"
-    versions = await engine.means.reader.run(lambda store: store.versions(stored.workflow))
+    return "stored, and waiting for a runner with room to claim it"
+
+
+async def _nobody_has_it(access: Access, stored: StoredExecution, engine: Engine | None) -> str | None:
+    """Why no runner can claim an execution, and what to do; None if one can."""
+    if await access.reader.run(lambda store: store.offered(stored.workflow, stored.version)):
+        return None
+    versions = await access.reader.run(lambda store: store.versions(stored.workflow))
     if versions == [stored.version]:
         return f"no live runner has workflow {stored.workflow!r}: start one that does"
-    return (
-        f"no live runner has version {stored.version[:12]} of workflow {stored.workflow!r} "
-        f"(known versions: {', '.join(version[:12] for version in versions) or 'none'}): start one that does"
-    )
+    wanted = f"no live runner has version {short(stored.version)} of workflow {stored.workflow!r}"
+    own = engine.registry.find(stored.workflow) if engine is not None else None
+    if own is not None and own.on_version == "pin":
+        return (
+            f'{wanted}, and version {short(own.version)} of this runner leaves it alone (on_version="pin"): '
+            "start a runner that has the old version, or cancel it and do it again with fork()"
+        )
+    known = ", ".join(map(short, versions)) or "none"
+    return f"{wanted} (known versions: {known}): start one that does, or one with a version that can take it over"
 
 
 def _task_reason(
-    task: TaskResult, result: ExecutionResult, dag: Dag | None, driver: Driver | None, due: Mapping[str, int]
+    task: TaskResult,
+    tasks: Mapping[str, TaskResult],
+    dag: Dag | None,
+    driver: Driver | None,
+    due: Mapping[str, int],
 ) -> str:
     if task.state is TaskState.RUNNING:
         last = task.history[-1]
@@ -81,6 +104,8 @@ def _task_reason(
         )
         more = ", and waits for another execution" if waits else ""
         return f"attempt {last.number} has run since {last.started}{more}"
+    if task.state is TaskState.WAITING and task.history[-1].state is AttemptState.DEFERRED:
+        return _deferral(task, driver)
     if task.state is TaskState.WAITING:
         return f"attempt {task.history[-1].number} failed ({task.error}); its retry is due at {moment(due[task.id])}"
     if dag is None:
@@ -88,7 +113,7 @@ def _task_reason(
     open_ones = [
         dag.ids[needed]
         for needed in dag.dependencies[dag.index[task.id]]
-        if not result.tasks[dag.ids[needed]].state.terminal
+        if not tasks[dag.ids[needed]].state.terminal
     ]
     if open_ones:
         return f"waits for {', '.join(open_ones)}"
@@ -98,3 +123,12 @@ def _task_reason(
     if driver.state.suspect(index):
         return "ready; it crashed its process before, and waits until no other such task runs"
     return "ready; waits for a free slot"
+
+
+def _deferral(task: TaskResult, driver: Driver | None) -> str:
+    number = task.history[-1].number
+    for attempt in driver.running.values() if driver is not None else ():
+        errands = attempt.errands if attempt.task == task.id else None
+        if errands is not None and errands.deferred is not None:
+            return f"attempt {number} is deferred: its condition is looked at every {errands.deferred:g}s"
+    return f"attempt {number} is deferred: the runner that has it looks at its condition"

@@ -15,7 +15,6 @@ class Hub:
 
     def __init__(self) -> None:
         self._waiters: dict[str, list[asyncio.Future[Told]]] = {}
-        self._partings: dict[str, asyncio.Future[None]] = {}
 
     def wait(self, execution: str) -> asyncio.Future[Told]:
         """A future that is set when the execution has ended; call its value for the result."""
@@ -48,18 +47,6 @@ class Hub:
         for future in self._waiters.pop(execution, ()):
             if not future.done():
                 future.set_exception(error)
-
-    def parting(self, execution: str) -> asyncio.Future[None]:
-        """A future that is set when the driver of the execution lets go of it, for whatever reason."""
-        if execution not in self._partings:
-            self._partings[execution] = asyncio.get_running_loop().create_future()
-        return self._partings[execution]
-
-    def part(self, execution: str) -> None:
-        """The driver of the execution has let go of it."""
-        future = self._partings.pop(execution, None) if self._partings else None
-        if future is not None and not future.done():
-            future.set_result(None)
 
     def fail(self, error: BaseException) -> None:
         """Nobody will ever be told: the engine has stopped."""

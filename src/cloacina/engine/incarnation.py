@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import cast
 
 from cloacina.clock import Clock, Randomness
+from cloacina.engine.bodies.courier import Courier
 from cloacina.engine.claims import Claims
 from cloacina.engine.committer import Batch, Committer, Written
 from cloacina.engine.driving.driver import Driver
@@ -22,11 +23,13 @@ from cloacina.engine.driving.refusals import Refusals
 from cloacina.engine.executors.attempt import Attempt
 from cloacina.engine.executors.callbacks import CallbackInfo, Callbacks
 from cloacina.engine.executors.dispatcher import Dispatcher
-from cloacina.engine.executors.local import LocalExecutor
+from cloacina.engine.executors.protocol import ExecutorFactory, ExecutorHost
 from cloacina.engine.hub import Hub
 from cloacina.engine.liveness.lease import Lease
+from cloacina.engine.mailbox import Mailbox
 from cloacina.engine.registry import Registry
 from cloacina.engine.storage.store_thread import StoreThread
+from cloacina.engine.unreadable import UNREADABLE
 from cloacina.errors import ContextError, ExecutionParked, StoreRefused
 from cloacina.model.context import Context
 from cloacina.model.ids import new_id
@@ -57,6 +60,7 @@ class Means:
     registry: Registry
     hub: Hub
     callbacks: Callbacks
+    executors: Mapping[str, ExecutorFactory]
 
 
 class Incarnation:
@@ -72,11 +76,18 @@ class Incarnation:
         self.crash_cap = means.settings.crash_cap
         self.runner = new_id(means.clock.now())
         self.lease = lease(self.runner)
-        self.executor = LocalExecutor(means.settings, means.clock, asyncio.get_running_loop())
-        self.dispatcher = Dispatcher(self.executor)
         self.committer = Committer(self.runner, self, means.writer)
-        self.executor.freed = self.committer.poke
+        self._quiet = asyncio.Event()
+        mailbox = Mailbox(asyncio.get_running_loop())
+        place = ExecutorHost(
+            means.settings, means.clock, means.limits, mailbox.post, self.committer.poke, means.registry.policy
+        )
+        executors = {name: make(place) for name, make in means.executors.items()}
+        self.dispatcher = Dispatcher(executors, means.registry.routes, means.clock, self._quiet.set)
+        self.closing: asyncio.Task[None] | None = None
+        """The closing of the executors, once it has begun."""
         self.drivers: dict[str, Driver] = {}
+        self.courier = Courier(self, means.reader)
         self.claims = Claims(means.registry, means.reader, means.clock, means.settings, self.committer.poke)
         self.stopping = False
         self._lost = lost
@@ -85,8 +96,6 @@ class Incarnation:
         self._unanswered: dict[str, tuple[NewExecution, Answer]] = {}
         self.refusals = Refusals(self.runner, means.reader, self.gone)
         self._active = 0
-        self._bodies = 0
-        self._quiet = asyncio.Event()
         self._hurried = False
 
     # New and claimed executions.
@@ -135,16 +144,18 @@ class Incarnation:
         """Start nothing more, let running bodies finish for ``grace`` seconds, then cut the others."""
         self.stopping = True
         self.claims.close()
-        if self._bodies > 0:
+        if self.dispatcher.bodies:
             log.warning(
-                "bodies that still run: %d; they get %ss to end, or a second stop", self._bodies, grace
+                "bodies that still run: %d; they get %ss to end, or a second stop",
+                self.dispatcher.bodies,
+                grace,
             )
         try:
             async with asyncio.timeout(grace):
                 await self._run_out()
         except TimeoutError:
-            if self._bodies > 0:
-                log.warning("bodies that did not end and are cut: %d", self._bodies)
+            if self.dispatcher.bodies:
+                log.warning("bodies that did not end and are cut: %d", self.dispatcher.bodies)
         try:
             async with asyncio.timeout(max(grace, 1.0)):
                 await self.committer.drain()
@@ -155,10 +166,16 @@ class Incarnation:
         self.abandon()
         if works:
             await asyncio.wait(works, timeout=self.means.settings.cancel_grace)
+        await self.closed()
+
+    async def closed(self) -> None:
+        """Wait until the executors have let go of everything, once they were told to."""
+        if self.closing is not None:
+            await self.closing
 
     async def _run_out(self) -> None:
         """Wait for running bodies, and for those that go on once these have ended: they waited for them."""
-        while self._bodies > 0 and not self._hurried:
+        while self.dispatcher.bodies and not self._hurried:
             self._quiet.clear()
             await self._quiet.wait()
             await self.committer.drain()
@@ -175,9 +192,10 @@ class Incarnation:
         self.claims.close()
         for driver in list(self.drivers.values()):
             driver.drop()
-            self.means.hub.part(driver.id)
         self.drivers.clear()
-        self.executor.close()
+        if self.closing is None:
+            closing = self.dispatcher.close(self.means.settings.cancel_grace)
+            self.closing = asyncio.get_running_loop().create_task(closing)
 
     def unacknowledged(self) -> dict[str, tuple[NewExecution, Answer]]:
         """New executions whose submit has not been answered: they must be stored another way."""
@@ -193,31 +211,27 @@ class Incarnation:
             self.committer.poke()
 
     def offer(self, driver: Driver, index: int) -> None:
-        task = driver.state.dag.tasks[index]
-        self.dispatcher.offer(driver, index, task, driver.state.suspect(index))
+        self.dispatcher.offer(driver, index, driver.state.suspect(index))
         self._recount(driver)
         self.committer.poke()
 
     def release(self, attempt: Attempt) -> None:
-        if not attempt.yielded:
-            self._body_counts(-1)
         self.dispatcher.release(attempt)
         self.committer.poke()
 
     def refuse_grant(self, driver: Driver, index: int) -> None:
-        self._body_counts(-1)
-        self.dispatcher.refuse(driver.state.dag.tasks[index], driver.state.suspect(index))
+        self.dispatcher.refuse(driver, index, driver.state.suspect(index))
 
     def launch(self, attempt: Attempt) -> None:
         if self.lease.fresh():
-            self.executor.start(attempt)
+            self.dispatcher.start(attempt)
         else:
             log.warning(
                 "a body was not started: the runner's lease is not fresh", extra={"task": attempt.task}
             )
 
     def cut(self, attempt: Attempt) -> None:
-        self.executor.stop(attempt, AttemptState.CANCELLED)
+        self.dispatcher.stop(attempt, AttemptState.CANCELLED)
 
     def task_ended(self, driver: Driver, index: int, state: TaskState, error: ErrorInfo | None) -> None:
         task = driver.state.dag.tasks[index]
@@ -231,12 +245,13 @@ class Incarnation:
             view = driver.state.views.after(index)
         except ContextError:
             view = driver.state.views.input
-        self.means.callbacks.call(callback, Context.over(view, self.limits, read_only=True), info)
+        context = Context.over(view, self.limits, read_only=True, input=driver.state.views.input)
+        self.means.callbacks.call(callback, context, info)
 
     def gone(self, driver: Driver) -> None:
         self.drivers.pop(driver.id, None)
         self._count(driver, False)
-        self.means.hub.part(driver.id)
+        self._set_alarm(driver)
         if driver.status is ExecutionStatus.PARKED and driver.draft.progress is not None:
             why = f"execution {driver.id} was set aside: {driver.draft.progress.error}"
             self.means.hub.refuse(driver.id, ExecutionParked(why))
@@ -245,6 +260,11 @@ class Incarnation:
         draft, ids = driver.draft, driver.state.dag.ids
         self.means.hub.tell(driver.id, lambda: result_of(draft.stored(), ids))
         self._call_back(driver)
+
+    def _set_alarm(self, driver: Driver) -> None:
+        ended = driver.draft.progress
+        if ended is not None and ended.wake_at is not None:
+            self.claims.wake_up_at(ended.wake_at)
 
     def _call_back(self, driver: Driver) -> None:
         workflow, ended = driver.workflow, driver.draft.progress
@@ -255,7 +275,8 @@ class Incarnation:
         if callback is not None and ended is not None:
             info = CallbackInfo(driver.id, workflow.name, driver.status, error=ended.error)
             view = cast("dict[str, JSON]", decode(ended.result or "{}"))
-            self.means.callbacks.call(callback, Context.over(view, self.limits, read_only=True), info)
+            context = Context.over(view, self.limits, read_only=True, input=driver.state.views.input)
+            self.means.callbacks.call(callback, context, info)
 
     # Waits of bodies for other executions.
 
@@ -267,21 +288,13 @@ class Incarnation:
     def give_up_slot(self, attempt: Attempt) -> None:
         """The body of ``attempt`` waits for another execution."""
         if self.dispatcher.give_up(attempt):
-            self._body_counts(-1)
             self.committer.poke()
         self._recount_of(attempt)
 
     async def take_back_slot(self, attempt: Attempt) -> None:
         """The wait is over: go on once there is a slot."""
         await self.dispatcher.take_back(attempt)
-        if not attempt.yielded and not attempt.ended:
-            self._body_counts(1)
         self._recount_of(attempt)
-
-    def _body_counts(self, change: int) -> None:
-        self._bodies += change
-        if self._bodies <= 0:
-            self._quiet.set()
 
     # Source of the committer.
 
@@ -296,7 +309,6 @@ class Incarnation:
         if not self.stopping:
             for contender, index in self.dispatcher.grants():
                 driver = cast(Driver, contender)
-                self._body_counts(1)
                 driver.grant(index, now)
                 chosen[driver.id] = driver
         self._batch = []
@@ -339,7 +351,6 @@ class Incarnation:
         wake_at = driver.wake_at
         if wake_at is not None:
             driver.draft.store_away(wake_at)
-            self.claims.wake_up_at(wake_at)
 
     def _take_over(self, claimed: list[StoredExecution]) -> None:
         for stored in claimed:
@@ -350,7 +361,7 @@ class Incarnation:
                     driver.restore(stored)
                 except Exception as error:
                     log.error("what is stored of an execution cannot be read", extra={"execution": stored.id})
-                    driver.park(f"what is stored of it cannot be read: {error}")
+                    driver.park(f"{UNREADABLE}: {error}")
                 self._recount(driver)
 
     def _refused(self, driver: Driver, error: StoreRefused) -> None:

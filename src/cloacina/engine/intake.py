@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from cloacina.engine.storage.store_thread import StoreThread
 from cloacina.errors import QueueFull, StoreRefused
 from cloacina.store.port import ReadStore, WriteStore
-from cloacina.store.rows import NewExecution, StoredExecution
+from cloacina.store.rows import Fork, NewExecution, StoredExecution
 
 Answer = Callable[[StoredExecution | None, BaseException | None], None]
 
@@ -70,6 +70,16 @@ class Intake:
             answers = await self._writer.run(lambda store: store.insert_unowned(rows))
         finally:
             self._coming -= len(rows)
+        self._stored()
+        return answers
+
+    async def add_forks(self, forks: Sequence[Fork], *, once: bool) -> list[str | None]:
+        """Insert all forks in one transaction, or none: see `WriteStore.insert_forks`."""
+        await self._take_room(len(forks))
+        try:
+            answers = await self._writer.run(lambda store: store.insert_forks(forks, once))
+        finally:
+            self._coming -= len(forks)
         self._stored()
         return answers
 

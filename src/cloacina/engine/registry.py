@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from cloacina.engine.executors.protocol import StartedAttempt
 from cloacina.errors import RegistrationError
+from cloacina.model.retry import RetryPolicy
+from cloacina.model.routing import Routing
 from cloacina.model.workflow import Workflow
 
 
 class Registry:
     """Owned by one engine; nothing is global. A name stands for one version at a time."""
 
-    def __init__(self) -> None:
+    def __init__(self, routing: Routing | None = None) -> None:
+        self.routes: dict[str, tuple[str, ...]] = {}
+        """The executor of each task in canonical order, by the name of its workflow."""
+        self._routing = routing or Routing()
         self._workflows: dict[str, Workflow] = {}
         self._versions: tuple[tuple[str, str], ...] = ()
 
@@ -23,7 +29,6 @@ class Registry:
         if known is workflow:
             return False
         version = workflow.version
-        _check_handles(workflow)
         if known is not None:
             if known.version == version:
                 return False
@@ -31,6 +36,7 @@ class Registry:
                 f"workflow {workflow.name!r} is registered with version {known.version[:12]}, and this one has "
                 f"version {version[:12]}: give it another name, or make a new runner"
             )
+        self.routes[workflow.name] = self._routing.routes(workflow)
         self._workflows[workflow.name] = workflow
         self._versions = (*self._versions, (workflow.name, version))
         return True
@@ -46,6 +52,11 @@ class Registry:
                 "pass the Workflow itself, or give it to Runner(workflows=[...])"
             ) from None
 
+    def policy(self, attempt: StartedAttempt) -> RetryPolicy:
+        """The retry policy that the task of ``attempt`` follows."""
+        workflow = self._workflows[attempt.workflow]
+        return workflow.policies[workflow.dag.index[attempt.task]]
+
     def find(self, name: str) -> Workflow | None:
         """The workflow of this name, or None."""
         return self._workflows.get(name)
@@ -57,12 +68,3 @@ class Registry:
     def versions(self) -> tuple[tuple[str, str], ...]:
         """Every name with its version."""
         return self._versions
-
-
-def _check_handles(workflow: Workflow) -> None:
-    for task in workflow.dag.tasks:
-        if task.handle_parameter is not None:
-            raise RegistrationError(
-                f"workflow {workflow.name!r}, task {task.id!r}: the parameter {task.handle_parameter!r} asks for a "
-                "task handle, and this version of cloacina has none: remove it, or give it a default and another name"
-            )

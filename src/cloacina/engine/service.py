@@ -23,10 +23,13 @@ class Service:
         self._task: asyncio.Task[None] | None = None
         self._stopped = True
 
-    def start(self) -> None:
-        """Tick for the first time after one interval."""
+    def start(self, *, at_once: bool = False) -> None:
+        """Tick for the first time after one interval, or ``at_once``."""
         self._stopped = False
-        self._timer = self._clock.call_later(self._interval, self._begin)
+        if at_once:
+            self._begin()
+        else:
+            self._timer = self._clock.call_later(self._interval, self._begin)
 
     async def stop(self) -> None:
         """Tick no more; wait for the tick that runs."""

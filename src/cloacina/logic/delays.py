@@ -6,11 +6,13 @@ import errno
 import math
 import socket
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, cast
 
 from cloacina.errors import PermanentError
-from cloacina.model.retry import TRANSIENT, Exponential, Fixed, Linear, RetryPolicy
+from cloacina.model.result import ErrorInfo
+from cloacina.model.retry import TRANSIENT, Exponential, Fixed, Linear, RetryOn, RetryPolicy
 
 TRANSIENT_ERRNOS = frozenset(
     {
@@ -25,14 +27,32 @@ _HUGE = 1e300
 """Stands for an overflow: above every cap, and still a number when multiplied by a jitter of 2."""
 
 
-def should_retry(policy: RetryPolicy, error: BaseException, failures: int) -> bool:
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An error of another process, as it was told there.
+
+    ``worth_another`` says whether the task's ``retry_on`` wants another attempt after it; that was asked where
+    the error was, since neither it nor its type need exist here.
+    """
+
+    info: ErrorInfo
+    worth_another: bool
+
+
+def should_retry(policy: RetryPolicy, error: BaseException | Failure, failures: int) -> bool:
     """True if another attempt follows the failure ``error``, which was number ``failures`` (from 1).
 
     Never raises: a predicate that does means no retry, because it did not say that a repeat is safe; the
     error is given a note that says so. An `ExceptionGroup` is retried if each error in it would be.
     """
-    wanted = policy.retry_on
-    if failures >= policy.max_attempts or wanted == "never" or not isinstance(error, Exception):
+    if failures >= policy.max_attempts:
+        return False
+    return error.worth_another if isinstance(error, Failure) else worth_another(policy.retry_on, error)
+
+
+def worth_another(wanted: RetryOn, error: BaseException) -> bool:
+    """True if ``retry_on=wanted`` lets another attempt follow ``error``; see `should_retry`."""
+    if wanted == "never" or not isinstance(error, Exception):
         return False
     leaves = _leaves(error)
     if any(isinstance(leaf, PermanentError) for leaf in leaves):

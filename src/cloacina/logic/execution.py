@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from cloacina.errors import ContextError, StoreRefused
-from cloacina.logic.delays import delay, should_retry
+from cloacina.logic.delays import Failure, delay, should_retry
 from cloacina.logic.outcome import Outcome, outcome
 from cloacina.logic.readiness import decide
 from cloacina.logic.standing import Standing
@@ -123,7 +123,7 @@ class ExecutionState:
         self.attempts[index] += 1
         return self.attempts[index]
 
-    def fail(self, index: int, error: BaseException | None, draw: float) -> float | None:
+    def fail(self, index: int, error: BaseException | Failure | None, draw: float) -> float | None:
         """Count a failed attempt; return the seconds to the next one, or None if there is none.
 
         ``draw`` is a random number in [0, 1) for the jitter.
@@ -139,6 +139,16 @@ class ExecutionState:
         states = self.standing.states
         states[index] = check_move(states[index], TaskState.WAITING)
         self.setbacks.due[index] = due
+
+    def defer(self, index: int) -> None:
+        """Record that a running task's attempt is deferred: it waits, but for no retry."""
+        states = self.standing.states
+        states[index] = check_move(states[index], TaskState.WAITING)
+
+    def go_on(self, index: int) -> None:
+        """Record that a deferred attempt runs again."""
+        states = self.standing.states
+        states[index] = check_move(states[index], TaskState.RUNNING)
 
     def end(self, index: int, state: TaskState, found: Consequences, patch: Patch | None = None) -> None:
         """Record that a task ended, and add to ``found`` what follows."""
@@ -264,10 +274,17 @@ class Setbacks:
 
 
 _ORDINARY = frozenset(
-    {AttemptState.COMPLETED, AttemptState.SKIPPED, AttemptState.RUNNING, AttemptState.CANCELLED}
+    {
+        AttemptState.COMPLETED,
+        AttemptState.SKIPPED,
+        AttemptState.RUNNING,
+        AttemptState.DEFERRED,
+        AttemptState.CANCELLED,
+    }
 )
 _TASK_STATE = {
     AttemptState.RUNNING: TaskState.RUNNING,
+    AttemptState.DEFERRED: TaskState.WAITING,
     AttemptState.COMPLETED: TaskState.COMPLETED,
     AttemptState.FAILED: TaskState.FAILED,
     AttemptState.TIMED_OUT: TaskState.FAILED,

@@ -25,10 +25,15 @@ def outcome(standing: Standing) -> Outcome:
     """How the execution ends. All its tasks must have ended, by themselves."""
     if TaskState.FAILED not in standing.states:
         return _ALL_WELL
+    unpassed = tuple(i for i in broken_for_good(standing) if not standing.dag.tasks[i].optional)
+    return Outcome(ExecutionStatus.FAILED, unpassed) if unpassed else _ALL_WELL
+
+
+def broken_for_good(standing: Standing) -> list[int]:
+    """The canonical indexes of the broken tasks that were not passed, optional ones included."""
     broken = [i for i in range(len(standing.states)) if standing.broken(i)]
     passed = _passed(standing, broken)
-    unpassed = tuple(i for i in broken if not passed >> i & 1 and not standing.dag.tasks[i].optional)
-    return Outcome(ExecutionStatus.FAILED, unpassed) if unpassed else _ALL_WELL
+    return [i for i in broken if not passed >> i & 1]
 
 
 def _passed(standing: Standing, broken: list[int]) -> int:

@@ -7,11 +7,14 @@ one costs nothing, and `Context.patch` costs what was touched.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, MutableMapping
 from difflib import get_close_matches
-from typing import Any, NoReturn, TypeVar, cast, overload
+from typing import Any, TypeVar, cast, overload
 
-from cloacina.errors import ContextError, ContextKeyError
+from cloacina.errors import CheckpointError, ContextError, ContextKeyError
+from cloacina.model.guard import READ_ONLY, Guard, Watch
+from cloacina.model.handle import Checkpoints
+from cloacina.model.inputs import input_as
 from cloacina.model.json.patch import Patch, check_size, diff, size_bound
 from cloacina.model.json.patch import apply as apply_patch
 from cloacina.model.json.paths import join_path, shorten
@@ -47,12 +50,14 @@ class Context(MutableMapping[str, Any]):
     shared between threads.
     """
 
-    __slots__ = ("_base", "_limits", "_live", "_own", "_read_only")
+    __slots__ = ("_base", "_checkpoints", "_guard", "_input", "_limits", "_live", "_own")
 
     def __init__(self, values: Mapping[str, Any] | None = None, *, limits: Limits = DEFAULT_LIMITS) -> None:
         self._base: dict[str, JSON] = {}
+        self._input: dict[str, JSON] | str | None = None
         self._limits = limits
-        self._read_only = False
+        self._guard: Guard | None = None
+        self._checkpoints: Checkpoints | None = None
         self._own: dict[str, JSON] = {}
         self._live: dict[str, Any] = {}
         if values is not None:
@@ -64,13 +69,25 @@ class Context(MutableMapping[str, Any]):
 
     @classmethod
     def over(
-        cls, base: dict[str, JSON], limits: Limits = DEFAULT_LIMITS, *, read_only: bool = False
+        cls,
+        base: dict[str, JSON],
+        limits: Limits = DEFAULT_LIMITS,
+        *,
+        read_only: bool = False,
+        input: dict[str, JSON] | str | None = None,
+        checkpoints: Checkpoints | None = None,
     ) -> Context:
-        """Return a context over ``base``, which must be checked already and is neither copied nor changed."""
+        """Return a context over ``base``, which must be checked already and is neither copied nor changed.
+
+        ``input`` is that of its execution, or the text of it; by default it is ``base``. ``checkpoints`` stores
+        those of its body.
+        """
         self = cls.__new__(cls)
         self._base = base
+        self._input = input
         self._limits = limits
-        self._read_only = read_only
+        self._guard = READ_ONLY if read_only else None
+        self._checkpoints = checkpoints
         self._own = {}
         self._live = {}
         return self
@@ -109,16 +126,16 @@ class Context(MutableMapping[str, Any]):
         return default if value is _ABSENT else value
 
     def __setitem__(self, key: str | Key[T], value: T) -> None:
-        if self._read_only:
-            self._refuse_change()
+        if self._guard is not None:
+            self._guard.refuse()
         name, plain = _converted(key, value, self._limits)
         self._own[name] = plain
         if self._live:
             self._live.pop(name, None)
 
     def __delitem__(self, key: str | Key[Any]) -> None:
-        if self._read_only:
-            self._refuse_change()
+        if self._guard is not None:
+            self._guard.refuse()
         if key not in self:
             raise self._missing(key)
         name = _name(key)
@@ -164,8 +181,8 @@ class Context(MutableMapping[str, Any]):
         if value is not _ABSENT:
             del self[key]
             return value
-        if self._read_only:
-            self._refuse_change()
+        if self._guard is not None:
+            self._guard.refuse()
         if default is _ABSENT:
             raise self._missing(key)
         return default
@@ -186,8 +203,8 @@ class Context(MutableMapping[str, Any]):
         self, other: Mapping[Any, Any] | Iterable[tuple[Any, Any]] = (), /, **more: Any
     ) -> None:
         """Assign all or, if one of them is refused, none. Keys are names or `Key`."""
-        if self._read_only:
-            self._refuse_change()
+        if self._guard is not None:
+            self._guard.refuse()
         values: dict[Any, Any] = dict(other, **more)
         converted = [_converted(key, value, self._limits) for key, value in values.items()]
         for name, plain in converted:
@@ -201,7 +218,8 @@ class Context(MutableMapping[str, Any]):
 
     def copy(self) -> Context:
         """Return an independent context with the same values, which may be changed."""
-        return Context.over(self._content(), self._limits)
+        source = self._base if self._input is None else self._input
+        return Context.over(self._content(), self._limits, input=source)
 
     __copy__ = copy
 
@@ -218,6 +236,47 @@ class Context(MutableMapping[str, Any]):
     def to_json(self) -> str:
         """Return the values as the text of a JSON object. Raises `ContextError` as `to_dict` does."""
         return encode(self._content())
+
+    def input(self, model: type[T]) -> T:
+        """Return the input that the execution was started with, as ``model``; whatever tasks changed since.
+
+        ``model`` is a TypedDict, dataclass, `msgspec.Struct` or pydantic model, of the workflow's ``inputs=`` or
+        another; names that it does not have are left out. A context that was made by hand is its own input.
+        Raises `InputError` with the paths of what does not fit.
+        """
+        source = self._base if self._input is None else self._input
+        return input_as(model, source if isinstance(source, str) else encode(source))
+
+    @overload
+    def checkpoint(self, name: Key[T], fn: Callable[[], Awaitable[T]]) -> Awaitable[T]: ...
+    @overload
+    def checkpoint(self, name: Key[T], fn: Callable[[], T]) -> Any: ...
+    @overload
+    def checkpoint(self, name: str, fn: Callable[[], Awaitable[Any]]) -> Awaitable[Any]: ...
+    @overload
+    def checkpoint(self, name: str, fn: Callable[[], Any]) -> Any: ...
+    def checkpoint(self, name: str | Key[Any], fn: Callable[[], Any]) -> Any:
+        """Return what ``fn()`` returned, now or in an earlier attempt of this task; it is called once.
+
+        To be awaited in an ``async`` body, where ``fn`` may be ``async`` too; a plain call in a ``def`` body. The
+        value is stored before this returns, and is given as JSON, or as the type of a `Key`: the same form in
+        every attempt. If ``fn`` raises, nothing is stored, and the error goes on.
+
+        Raises `CheckpointError`, which is never retried, if the name was used in this attempt already, ``fn``
+        changes the context, its value cannot be stored, or no attempt that runs has this context.
+        """
+        if self._checkpoints is None:
+            raise CheckpointError(
+                f"checkpoint {_name(name)!r:.80}: no attempt that runs has this context: use checkpoints in the body "
+                "of a task, while it runs"
+            )
+        return self._checkpoints.checkpoint(self, name, fn)
+
+    def watch(self) -> Watch:
+        """Return the watch that tells changes by functions of checkpoints from those by the body."""
+        if not isinstance(self._guard, Watch):
+            self._guard = Watch()
+        return self._guard
 
     def patch(self) -> Patch:
         """Return what was changed since the context was made; ``{}`` if nothing was.
@@ -254,24 +313,31 @@ class Context(MutableMapping[str, Any]):
 
     def _plain(self, name: str) -> Any:
         """The value under ``name`` for the body to keep, or _ABSENT."""
+        if self._guard is not None and self._guard.lends():
+            return self._lent(name, self._guard)
         if self._live and name in self._live:
             return self._live[name]
-        value = self._own.get(name, _UNTOUCHED)
-        if value is _UNTOUCHED:
-            value = self._base.get(name, _ABSENT)
+        value = self._own.get(name, self._base.get(name, _ABSENT))
         kind = type(value)
         if kind is list or kind is dict:
+            value = self._live[name] = copy_json(value)
+        return value
+
+    def _lent(self, name: str, guard: Guard) -> Any:
+        """The value under ``name`` for code that may not change it, or _ABSENT."""
+        if name in self._live:
+            value = self._checked(name, self._live[name])
+        else:
+            value = self._own.get(name, self._base.get(name, _ABSENT))
+        if isinstance(value, list | dict):
             value = copy_json(value)
-            if not self._read_only:
-                self._live[name] = value
+            guard.lent(value)
         return value
 
     def _typed(self, key: Key[T]) -> Any:
         """The value under the key's name as its type, or _ABSENT."""
         name = key.name
-        value = self._own.get(name, _UNTOUCHED)
-        if value is _UNTOUCHED:
-            value = self._base.get(name, _ABSENT)
+        value = self._own.get(name, self._base.get(name, _ABSENT))
         if type(value) is key.exact or value is _ABSENT:
             return value
         if name in self._live:
@@ -307,9 +373,6 @@ class Context(MutableMapping[str, Any]):
         near = get_close_matches(str(name)[:60], [n for n in self._names()[:_MATCHED_KEYS] if len(n) <= 60])
         hint = f"; it has {', '.join(map(repr, near))}" if near else ""
         return ContextKeyError(f"the context has no key {shorten(name)}{hint}", path=join_path("", name))
-
-    def _refuse_change(self) -> NoReturn:
-        raise ContextError("this context is read-only: only the body of a task changes its context")
 
 
 def _name(key: Any) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import cached_property
+from typing import cast
 
 from cloacina.errors import SubgraphError, WorkflowError
 from cloacina.model.conditions import TaskCondition
@@ -128,9 +129,12 @@ class Dag:
         """The DAG as a Graphviz digraph."""
         return dot(self.metadata, self.nodes, self.edges)
 
-    def to_json(self) -> str:
-        """What a store keeps of a version, as JSON: the id, dependencies and rule of each task."""
-        tasks: list[JSON] = [
+    def to_json(self, codes: Sequence[str | None] = ()) -> str:
+        """What a store keeps of a version, as JSON: the id, dependencies and rule of each task.
+
+        ``codes`` are the fingerprints of the tasks' bodies, in canonical order.
+        """
+        tasks: list[dict[str, JSON]] = [
             {
                 "id": task.id,
                 "dependencies": sorted(task.dependencies),  # type: ignore[dict-item]  # strings are JSON
@@ -140,7 +144,9 @@ class Dag:
             }
             for task in self.tasks
         ]
-        return encode({"name": self.name, "tasks": tasks})
+        for stored, code in zip(tasks, codes, strict=False):
+            stored["code"] = code
+        return encode({"name": self.name, "tasks": cast("list[JSON]", tasks)})
 
     def __len__(self) -> int:
         return len(self.tasks)

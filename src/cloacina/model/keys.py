@@ -13,7 +13,6 @@
 from __future__ import annotations
 
 import builtins
-import sys
 import typing
 from collections.abc import Callable
 from types import NoneType, UnionType
@@ -23,6 +22,7 @@ import msgspec
 
 from cloacina.errors import ContextError, WorkflowError
 from cloacina.model.json.paths import join_path, shorten
+from cloacina.model.json.typed import misfit, reader
 from cloacina.model.json.values import DEFAULT_LIMITS, JSON, Limits, encode, to_json
 from cloacina.model.rules import Condition, ContextValue, ValueOperator
 
@@ -75,7 +75,7 @@ class Key(Generic[T]):
         put(self, "exact", type if type is int or type is str or type is bool or type is float else None)
         put(self, "plain", _is_plain(type))
         try:
-            put(self, "_decode", msgspec.json.Decoder(cast(Any, type), dec_hook=_decode_model).decode)
+            put(self, "_decode", reader(type))
         except NameError:  # a type that is declared further down; made at the first use
             put(self, "_decode", None)
         except TypeError as error:
@@ -92,16 +92,13 @@ class Key(Generic[T]):
             return cast(T, value)
         decode = self._decode
         if decode is None:
-            decode = msgspec.json.Decoder(cast(Any, self.type), dec_hook=_decode_model).decode
+            decode = reader(self.type)
             object.__setattr__(self, "_decode", decode)
         try:
             return cast(T, decode(encode(value)))
         except msgspec.ValidationError as error:
-            detail, _, place = str(error).partition(" - at `$")
-            path = join_path("", self.name) + place.rstrip("`")
-            raise ContextError(
-                f"{path} does not fit {self!r}: {detail[:1].lower()}{detail[1:]}", path=path
-            ) from error
+            path, problem = misfit(error, join_path("", self.name))
+            raise ContextError(f"{path} does not fit {self!r}: {problem}", path=path) from error
 
     def encode(self, value: T, limits: Limits = DEFAULT_LIMITS) -> JSON:
         """Return ``value`` as JSON. Raises `ContextError` if it cannot be stored or read back as the type."""
@@ -228,18 +225,6 @@ def _is_plain(form: object) -> bool:
 
 
 _PLAIN = (str, int, float, bool, None, NoneType, list, dict, object, Any)
-
-
-def _decode_model(form: builtins.type[Any], value: object) -> object:
-    """msgspec calls this for types that it does not know: pydantic models, if anyone imported pydantic."""
-    pydantic: Any = sys.modules.get("pydantic")
-    if pydantic is None or not issubclass(form, pydantic.BaseModel):
-        return value  # msgspec refuses it unless it is an instance
-    try:
-        return cast(Any, form).model_validate_json(encode(cast(JSON, value)))
-    except pydantic.ValidationError as error:
-        problems = (": ".join((*map(str, part["loc"]), part["msg"])) for part in error.errors())
-        raise ValueError("; ".join(problems)) from error
 
 
 def _type_name(form: object) -> str:

@@ -77,7 +77,8 @@ class ExecutionResult(msgspec.Struct, frozen=True):
     """A finished (or, from `Runner.get`, a current) execution.
 
     ``context`` is read-only: the input, and once the execution has ended what its Completed tasks changed.
-    ``tasks`` has every task by its id; ``error`` says why the execution failed.
+    ``tasks`` has every task by its id; ``error`` says why the execution failed; ``forked_from`` is the id of the
+    execution that it does again in part, with times of what was copied from there.
     """
 
     id: str
@@ -91,6 +92,7 @@ class ExecutionResult(msgspec.Struct, frozen=True):
     finished: datetime | None
     error: str | None = None
     tags: tuple[str, ...] = ()
+    forked_from: str | None = None
 
     @property
     def duration(self) -> timedelta | None:
@@ -143,3 +145,17 @@ class ExecutionInfo:
     started: datetime | None
     finished: datetime | None
     error: str | None
+    forked_from: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ForkResult:
+    """What a bulk made of one execution: ``fork`` is the id of the new one, None if there is none.
+
+    ``tasks`` are those that are done again, ``refused`` says why nothing is. After a dry run ``fork`` is None.
+    """
+
+    execution: str
+    fork: str | None
+    tasks: tuple[str, ...]
+    refused: str | None

@@ -63,14 +63,25 @@ class Reason(StrEnum):
     RULE_NOT_MET = "rule_not_met"
     EXECUTION_TIMEOUT = "execution_timeout"
     CANCELLED = "cancelled"
+    INVALID_INPUT = "invalid_input"
 
     CRASH = "crash"
     SHUTDOWN = "shutdown"
     LOST_LEASE = "lost_lease"
+    DEFERRED = "deferred"
 
     CONTEXT = "context"
     POISONED = "poisoned"
     STORE_REFUSED = "store_refused"
+    VERSION = "version"
+
+
+class CommandKind(StrEnum):
+    """What can be asked of an execution's owner."""
+
+    CANCEL = "cancel"
+    PAUSE = "pause"
+    RESUME = "resume"
 
 
 class RunnerState(StrEnum):

@@ -10,6 +10,7 @@ from typing import Any, Generic, ParamSpec, TypeAlias, TypeVar, Unpack, cast, ov
 from cloacina.errors import ValidationError, WorkflowError
 from cloacina.model.context import Context
 from cloacina.model.definition.body import body_name, read_body
+from cloacina.model.definition.declared import read_keys
 from cloacina.model.definition.durations import Duration
 from cloacina.model.definition.fingerprint import plain_function
 from cloacina.model.definition.hints import did_you_mean, listing, shown
@@ -18,6 +19,7 @@ from cloacina.model.definition.options import (
     check_known,
     read_callback,
     read_dependencies,
+    read_executor,
     read_flag,
     read_retry,
     read_rule,
@@ -26,6 +28,7 @@ from cloacina.model.definition.options import (
     read_timeout,
 )
 from cloacina.model.definition.source import Lines, source_lines
+from cloacina.model.keys import Key
 from cloacina.model.names import check_name
 from cloacina.model.retry import RetryOptions, RetryPolicy
 from cloacina.model.rules import Condition, can_stand_in
@@ -53,6 +56,9 @@ class TaskOptions(RetryOptions, total=False):
     description: str
     tags: Iterable[str]
     overlap: bool
+    executor: str | None
+    reads: Iterable[str | Key[Any]]
+    writes: Iterable[str | Key[Any]]
 
 
 @dataclass(frozen=True, eq=False, init=False, repr=False)
@@ -61,8 +67,8 @@ class Task:
 
     Args:
         fn: the body: ``async def`` or ``def``, a bound method, a `functools.partial`, or a callable object.
-            Its first positional parameter takes the context. It returns None or that context. The parameter
-            name ``handle`` is kept for a later version.
+            Its first positional parameter takes the context; a parameter annotated `TaskHandle`, else one named
+            ``handle``, takes the handle of the attempt. It returns None or that context.
         id: the name; by default that of the function.
         dependencies: the tasks that must end first: ids or tasks. An id may be declared later.
         retry: a policy, a number of attempts, or False for one attempt; by default what the workflow says.
@@ -77,6 +83,11 @@ class Task:
         description: by default the first line of the function's docstring.
         tags: labels for people and filters.
         overlap: a retry of a ``def`` body need not wait for the thread of an attempt that timed out.
+        executor: where its body runs, unless a routing rule of the runner says otherwise: ``"local"``, the
+            default, means this process; ``"process"`` a process of its own; or an executor of the runner's.
+        reads: the context keys that it reads, names or `Key`: a workflow whose input and tasks above are all
+            declared refuses one that nothing can have written. Not enforced when it runs.
+        writes: the context keys that it changes: an attempt that changes another fails, without retry.
 
     Raises `WorkflowError` for anything else.
     """
@@ -94,6 +105,9 @@ class Task:
     description: str
     tags: tuple[str, ...]
     overlap: bool
+    executor: str | None
+    reads: frozenset[str] | None
+    writes: frozenset[str] | None
     is_async: bool
     handle_parameter: str | None
     lines: Lines
@@ -176,6 +190,7 @@ def _read(fn: Callable[..., Any], name: object, options: Mapping[str, object]) -
         "timeout": read_timeout(options.get("timeout")),
         "description": read_text("description", options.get("description", _first_line(fn))),
         "tags": read_tags(options.get("tags", ())),
+        "executor": read_executor(options.get("executor")),
         "is_async": body.is_async,
         "handle_parameter": body.handle_parameter,
         "lines": source_lines(plain) if plain else [],
@@ -184,6 +199,8 @@ def _read(fn: Callable[..., Any], name: object, options: Mapping[str, object]) -
         read[flag] = read_flag(flag, options.get(flag, False))
     for callback in ("on_success", "on_failure"):
         read[callback] = read_callback(callback, options.get(callback))
+    for keys in ("reads", "writes"):
+        read[keys] = read_keys(keys, options.get(keys))
     _check_rule(read)
     for name in functools.WRAPPER_ASSIGNMENTS:
         if hasattr(fn, name):

@@ -3,7 +3,8 @@
 What counts: the names of workflow and tasks, dependencies, rules, retry policies, timeouts, ``optional``,
 ``recovers``, ``overlap``, ``on_conflict``, the merge functions of keys, each body's code, and the order in which
 equal tasks were declared, because merges follow it. What does not: comments, layout, docstrings, annotations,
-decorators, descriptions, tags, callbacks, and helpers that a body calls by a global name.
+decorators, descriptions, tags, callbacks, what is declared to be checked (``inputs``, ``reads``, ``writes``), and
+helpers that a body calls by a global name.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from cloacina.model.definition.fingerprint import Fingerprints
+from cloacina.model.definition.source import Sources
 from cloacina.model.retry import Exponential, Fixed, Linear, RetryPolicy
 from cloacina.model.task import Task
 
@@ -26,6 +28,7 @@ UNVERSIONED = "unversioned-"
 
 _FORMAT = "cloacina version 1"
 _DIGITS = 32
+_CODE_DIGITS = 16
 
 
 def version_of(
@@ -36,13 +39,14 @@ def version_of(
     timeout: float | None,
     keys: Mapping[str, Key[Any]],
     on_conflict: str,
+    sources: Sources | None = None,
 ) -> str:
     """The version of a workflow whose ``tasks`` are in canonical order and follow ``policies``, one each.
 
     Returns 32 hexadecimal digits, after `UNVERSIONED` if the source of some code cannot be found. Equal in every
     process, whatever its hash seed and its minor version of Python.
     """
-    code = Fingerprints()
+    code = Fingerprints(sources)
     lines = [_FORMAT, f"workflow {name} timeout={timeout!r} on_conflict={on_conflict}"]
     lines += [
         f"key {key.name!a} {code.reference(key.merge)}"
@@ -56,6 +60,17 @@ def version_of(
     lines.append(code.text())
     digest = hashlib.sha256("\n".join(lines).encode()).hexdigest()[:_DIGITS]
     return UNVERSIONED + digest if code.unversioned else digest
+
+
+def codes_of(tasks: Sequence[Task], sources: Sources | None = None) -> tuple[str | None, ...]:
+    """The fingerprint of each task's body alone: equal in two versions if its code is; None without source."""
+    read = Sources() if sources is None else sources
+    found: list[str | None] = []
+    for task in tasks:
+        code = Fingerprints(read)
+        text = f"{code.reference(task.fn, task.lines)}\n{code.text()}"
+        found.append(None if code.unversioned else hashlib.sha256(text.encode()).hexdigest()[:_CODE_DIGITS])
+    return tuple(found)
 
 
 def _task_line(task: Task) -> str:

@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
 from types import MappingProxyType
-from typing import Any, Literal, TypedDict, Unpack, cast, overload
+from typing import Any, Literal, TypeAlias, TypedDict, Unpack, cast, get_args, overload
 
 from cloacina.errors import ValidationError, WorkflowError
 from cloacina.model.dag import Dag
+from cloacina.model.definition.declared import check_reads
 from cloacina.model.definition.durations import Duration
-from cloacina.model.definition.hints import listing, shown
+from cloacina.model.definition.hints import did_you_mean, listing, shown
 from cloacina.model.definition.options import (
     Callback,
     check_known,
@@ -21,11 +22,16 @@ from cloacina.model.definition.options import (
     read_text,
     read_timeout,
 )
+from cloacina.model.definition.source import Sources
+from cloacina.model.inputs import InputModel
 from cloacina.model.keys import Key
 from cloacina.model.names import check_name
 from cloacina.model.retry import RetryPolicy
 from cloacina.model.task import P, R, Returned, Task, TaskOptions, TypedTask
-from cloacina.model.version import UNVERSIONED, version_of
+from cloacina.model.version import UNVERSIONED, codes_of, version_of
+
+OnVersion: TypeAlias = Literal["adopt_if_compatible", "pin", "adopt"]
+"""What a runner does with executions of another version of the workflow that no live runner has."""
 
 
 class WorkflowOptions(TypedDict, total=False):
@@ -39,6 +45,8 @@ class WorkflowOptions(TypedDict, total=False):
     on_conflict: Literal["merge", "error"]
     on_success: Callback | None
     on_failure: Callback | None
+    inputs: type[Any] | None
+    on_version: OnVersion
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +74,12 @@ class Workflow:
         keys: keys with a ``merge`` function, for values that two branches set.
         on_conflict: ``"merge"``, or ``"error"`` to fail the task that sees what two branches set differently.
         on_success, on_failure: ``(ctx, info)``, called at most once after an execution's end was stored.
+        inputs: what every input must fit, a TypedDict, dataclass, `msgspec.Struct` or pydantic model: it is
+            converted and gets the defaults before it is stored; ``ctx.input(Model)`` reads it in a body.
+        on_version: what becomes of executions in flight of another version that no live runner has:
+            ``"adopt_if_compatible"`` takes over those in which nothing that already ran has changed, and sets the
+            others aside; ``"adopt"`` takes over whatever can go on at all; ``"pin"`` leaves them all. Does not
+            count in the version.
 
     It freezes, fully checked, at the first use of `dag`, `version`, `metadata`, `policies` or `validate`, or when
     a runner registers it. A workflow that fails the check does not freeze, so it can still be mended. Raises
@@ -81,6 +95,8 @@ class Workflow:
     on_conflict: Literal["merge", "error"]
     on_success: Callback | None
     on_failure: Callback | None
+    inputs: InputModel | None
+    on_version: OnVersion
     _tasks: dict[str, Task]
 
     def __init__(self, name: str, tasks: Iterable[Task] = (), **options: Unpack[WorkflowOptions]) -> None:
@@ -144,7 +160,10 @@ class Workflow:
     @cached_property
     def dag(self) -> Dag:
         """The checked DAG; freezes."""
-        return Dag(self.name, self._tasks.values())
+        dag = Dag(self.name, self._tasks.values())
+        if self.inputs is not None:
+            check_reads(dag, self.inputs.keys)
+        return dag
 
     @cached_property
     def policies(self) -> tuple[RetryPolicy, ...]:
@@ -158,14 +177,26 @@ class Workflow:
     @cached_property
     def version(self) -> str:
         """The content version: see `cloacina.model.version`; freezes."""
-        return version_of(
+        return self._hashes[0]
+
+    @cached_property
+    def _hashes(self) -> tuple[str, tuple[str | None, ...]]:
+        """The version, and the fingerprint of each task's body: together, since both read the files."""
+        sources = Sources()
+        version = version_of(
             self.name,
             self.dag.tasks,
             self.policies,
             timeout=self.timeout,
             keys=self.keys,
             on_conflict=self.on_conflict,
+            sources=sources,
         )
+        return version, codes_of(self.dag.tasks, sources)
+
+    def to_json(self) -> str:
+        """What a store keeps of this version, as JSON; freezes."""
+        return self.dag.to_json(self._hashes[1])
 
     @property
     def unversioned(self) -> bool:
@@ -199,9 +230,15 @@ def _read(options: Mapping[str, object]) -> dict[str, object]:
         "timeout": read_timeout(options.get("timeout")),
         "keys": _keys(options.get("keys", ())),
         "on_conflict": options.get("on_conflict", "merge"),
+        "inputs": None if options.get("inputs") is None else InputModel(options["inputs"]),
+        "on_version": options.get("on_version", "adopt_if_compatible"),
     }
     if read["on_conflict"] not in ("merge", "error"):
         raise WorkflowError(f"on_conflict={shown(read['on_conflict'])} is unknown: give 'merge' or 'error'")
+    policy, known = read["on_version"], get_args(OnVersion)
+    if policy not in known:
+        hint = did_you_mean(policy, known)
+        raise WorkflowError(f"on_version={shown(policy)} is unknown: give one of {listing(known)}.{hint}")
     for callback in ("on_success", "on_failure"):
         read[callback] = read_callback(callback, options.get(callback))
     return read

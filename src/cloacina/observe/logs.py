@@ -28,6 +28,11 @@ running: ContextVar[Running | None] = ContextVar("cloacina_running", default=Non
 """The attempt whose body runs in this context."""
 
 
+def fields_of(attempt: Running) -> dict[str, object]:
+    """The fields of a record about ``attempt`` that is not written inside it: ``extra=fields_of(attempt)``."""
+    return {name: getattr(attempt, name) for name in FIELDS}
+
+
 class AttemptFilter(logging.Filter):
     """Gives every record the fields execution, workflow, task and attempt; a dash where there is none."""
 
@@ -58,6 +63,12 @@ def get_logger(name: str) -> logging.Logger:
     if not any(isinstance(known, AttemptFilter) for known in logger.filters):
         logger.addFilter(AttemptFilter())
     return logger
+
+
+def level_of_ours() -> int | None:
+    """The level that `init_logging` set; None if it was not called."""
+    root = logging.getLogger()
+    return root.level if any(getattr(known, "_cloacina", False) for known in root.handlers) else None
 
 
 def init_logging(level: int | str = logging.INFO, stream: TextIO | None = None) -> logging.Handler:

@@ -10,6 +10,9 @@ from pathlib import Path
 
 from cloacina.errors import ValidationError
 
+DEFAULT_URL = "sqlite:///cloacina.db"
+"""The file that a program uses that names none."""
+
 _FORMS = "sqlite:///relative.db, sqlite:////absolute/path.db, sqlite://:memory: or a plain path"
 _SCHEME = re.compile(r"(?:(sqlite|file|postgres|postgresql):|([A-Za-z][A-Za-z0-9+.-]*)://)", re.IGNORECASE)
 _LOGIN = re.compile(r":.*@")
@@ -27,6 +30,11 @@ class Location:
         return self.path and self.path.with_name(self.path.name + "-runners")
 
     @property
+    def payloads(self) -> Path | None:
+        """The folder of payloads that are too large for the database file."""
+        return self.path and self.path.with_name(self.path.name + "-payloads")
+
+    @property
     def wal(self) -> Path | None:
         """The write-ahead log beside the file."""
         return self.path and self.path.with_name(self.path.name + "-wal")
@@ -35,6 +43,11 @@ class Location:
     def shm(self) -> Path | None:
         """The index of the write-ahead log, which carries SQLite's locks."""
         return self.path and self.path.with_name(self.path.name + "-shm")
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files that make up the database while it is open; none in memory."""
+        return tuple(file for file in (self.path, self.wal, self.shm) if file is not None)
 
     def __str__(self) -> str:
         return ":memory:" if self.path is None else str(self.path)

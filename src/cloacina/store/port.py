@@ -14,9 +14,15 @@ from typing import Protocol
 from cloacina.model.status import ExecutionStatus, Reason
 from cloacina.store.rows import (
     ClaimRequest,
+    Command,
     ExecutionFilter,
+    Expired,
+    ExpiryLook,
+    Fork,
     Group,
+    InFlight,
     NewExecution,
+    Rewrite,
     RunnerRow,
     StoredExecution,
 )
@@ -51,12 +57,32 @@ class WriteStore(Protocol):
         ...
 
     def register_versions(self, runner: str, versions: Sequence[tuple[str, str, str]], now: int) -> None:
-        """Record ``(workflow, version, dag as JSON)`` as known, and as offered by ``runner``."""
+        """Record ``(workflow, version, dag as JSON)`` as known, and as offered by ``runner``.
+
+        Executions of these versions that were parked because nobody had them are live again.
+        """
+        ...
+
+    def rewrite(self, runner: str, rewrites: Sequence[Rewrite], now: int) -> list[str]:
+        """Give executions that nobody owns another version, or park them; return the ids of those changed.
+
+        One is left alone if anything about it is not as the `Rewrite` says, if an alive runner offers its
+        version, or if ``runner`` is not alive.
+        """
+        ...
+
+    def insert_forks(self, made: Sequence[Fork], once: bool) -> list[str | None]:
+        """Insert forks with what they copy; those whose id is there already are left alone. All or nothing.
+
+        Returns None for each that is stored. With ``once``, an execution that has a fork is not forked again:
+        the answer is the id of that fork then.
+        """
         ...
 
     def recover(self, runner: str, reason: Reason, now: int) -> int:
         """Declare ``runner`` dead, interrupt its running attempts, free its executions; return how many.
 
+        A deferred attempt is interrupted for the reason that it was deferred: that counts as no crash.
         Doing it twice changes nothing the second time. With ``Reason.SHUTDOWN`` the runner ends as stopped.
         """
         ...
@@ -65,11 +91,35 @@ class WriteStore(Protocol):
         """Free executions whose owner has no alive row; return how many."""
         ...
 
-    def cancel_unowned(self, execution: str, now: int) -> ExecutionStatus | None:
-        """Cancel an execution that nobody owns, with a row for every task; return its status afterwards.
+    def send(self, command: Command) -> tuple[ExecutionStatus, bool] | None:
+        """Carry a command out on an execution that nobody owns, or leave it for the owner.
 
-        Returns None if there is no such execution. One that has an owner or has ended is left as it is.
+        Returns the status afterwards, and True if the owner has yet to obey; None if there is no such
+        execution. One that has ended is left as it is. Sending the same command twice is as good as once.
         """
+        ...
+
+    def withdraw(self, command: str) -> None:
+        """Remove a command that was left for an owner and has no more sense."""
+        ...
+
+    def missing(self, executions: Sequence[str]) -> list[str]:
+        """Those of ``executions`` that are not stored."""
+        ...
+
+    def instance(self) -> str:
+        """What tells this database from all others: drawn when it was made, and kept by its copies."""
+        ...
+
+    def prune(self, executions: Sequence[str]) -> list[str]:
+        """Remove those of ``executions`` that have ended, with everything that belongs to them.
+
+        Returns the ids that were removed: none that is live, none that somebody else removed before.
+        """
+        ...
+
+    def forget_runners(self, before: int) -> int:
+        """Remove the rows of runners that started before then, are gone and own nothing; return how many."""
         ...
 
     def foreign_change(self) -> bool:
@@ -96,6 +146,48 @@ class ReadStore(Protocol):
         """Executions without attempts, newest first."""
         ...
 
+    def commands(self, runner: str) -> list[Command]:
+        """The commands that were left for ``runner``, oldest first."""
+        ...
+
+    def checkpoints(self, execution: str, task: str) -> dict[str, str]:
+        """The checkpoints of one task: the value of each as JSON text by its name, oldest first."""
+        ...
+
+    def outstanding(self, command: str) -> bool:
+        """True if a command was left for an owner that has not obeyed it."""
+        ...
+
+    def dag(self, workflow: str, version: str | None) -> tuple[str, str] | None:
+        """A version of ``workflow`` and its DAG as JSON, or None if it is not known.
+
+        Without ``version`` it is the one that an alive runner offers, else the one registered last.
+        """
+        ...
+
+    def stranded(
+        self, versions: Sequence[tuple[str, str]], known: Sequence[str], limit: int
+    ) -> list[InFlight]:
+        """Live executions that nobody owns and whose version no alive runner offers.
+
+        Only of the workflows in ``versions``, pairs of workflow and version, and of other versions than these.
+        Paused and parked ones are left out if their id is in ``known``, and if they were parked for another
+        reason than their version.
+        """
+        ...
+
+    def in_flight(self, after: str, limit: int) -> list[InFlight]:
+        """The live executions with the lowest ids above ``after``, whoever owns them."""
+        ...
+
+    def forks_of(self, executions: Sequence[str]) -> dict[str, str]:
+        """The first fork of each of ``executions`` that has one."""
+        ...
+
+    def expired(self, look: ExpiryLook) -> Expired:
+        """Executions that may be pruned, in the order of their ids, which is that of their age."""
+        ...
+
     def ended(self, ids: Sequence[str]) -> list[str]:
         """Those of ``ids`` that are in a terminal state."""
         ...
@@ -109,6 +201,10 @@ class ReadStore(Protocol):
 
         Only executions of these ``(workflow, version)`` pairs count. The moment may have passed.
         """
+        ...
+
+    def instance(self) -> str:
+        """See `WriteStore.instance`."""
         ...
 
     def runners(self) -> list[RunnerRow]:

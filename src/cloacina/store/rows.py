@@ -159,6 +159,15 @@ class StoredAttempt(NamedTuple):
     suspect: int
 
 
+class Command(NamedTuple):
+    """A wish about an execution, for its owner to carry out."""
+
+    id: str
+    execution: str
+    kind: str
+    sent: int
+
+
 class StoredExecution(NamedTuple):
     """One row of ``executions`` as read, with its attempts in the order (task, attempt) if asked for."""
 
@@ -179,6 +188,8 @@ class StoredExecution(NamedTuple):
     wake_at: int | None
     error: str | None
     attempts: tuple[StoredAttempt, ...] = ()
+    commands: tuple[Command, ...] = ()
+    """Commands that nobody has obeyed; only with an execution that was claimed."""
 
 
 class Fork(NamedTuple):
@@ -190,13 +201,38 @@ class Fork(NamedTuple):
     checkpoints: tuple[Checkpoint, ...]
 
 
-class Command(NamedTuple):
-    """A wish about an execution, for its owner to carry out: cancel, pause or resume."""
+class LastAttempt(NamedTuple):
+    """How the last attempt of a task stands, or the row of its skip."""
+
+    task: str
+    state: AttemptState
+    retry_at: int | None
+
+
+class InFlight(NamedTuple):
+    """A live execution with what was touched of it: ``rows`` rows of attempts, the last one of each task."""
 
     id: str
+    workflow: str
+    version: str
+    status: ExecutionStatus
+    rows: int
+    tasks: tuple[LastAttempt, ...]
+
+
+class Rewrite(NamedTuple):
+    """An unowned execution of version ``before`` with so many ``rows`` of attempts is to have ``version``.
+
+    Without ``version`` it cannot be taken over, and is parked. ``why`` is for its reader; checkpoints of the tasks
+    in ``stale`` are removed.
+    """
+
     execution: str
-    kind: str
-    sent: int
+    before: str
+    rows: int
+    version: str | None
+    why: str
+    stale: tuple[str, ...] = ()
 
 
 class RunnerRow(NamedTuple):
@@ -219,3 +255,20 @@ class ExecutionFilter:
     tag: str | None = None
     before: str | None = None
     limit: int = 100
+
+
+@dataclass(frozen=True, slots=True)
+class ExpiryLook:
+    """Look at the ``rows`` executions that follow the id ``after`` for such as ended so before ``before``."""
+
+    status: ExecutionStatus
+    before: int
+    after: str
+    rows: int
+
+
+class Expired(NamedTuple):
+    """What one look found: ids with the number of their attempts, and the id to go on after, None at the end."""
+
+    executions: tuple[tuple[str, int], ...]
+    last: str | None

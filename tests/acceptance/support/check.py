@@ -75,6 +75,16 @@ def finally_(path: Path, ledger: Path, causes: Causes) -> Contents:
     return found
 
 
+def whole(path: Path) -> Contents:
+    """Check a copy of the database, of whatever moment, by itself; return what it holds."""
+    found = database.read(path)
+    told = _sorted([])
+    _check(_double(found, told), "double")
+    _check(_illegal(found), "illegal moves")
+    _check(_half_over(found), "over, but not all of it")
+    return found
+
+
 def _check(complaints: Iterator[str], what: str) -> None:
     found = [complaint for _, complaint in zip(range(10), complaints, strict=False)]
     assert not found, f"{what}:\n  " + "\n  ".join(found)
@@ -222,8 +232,8 @@ def _explained(found: Contents, row: AttemptRow, causes: Causes) -> Iterator[str
     if row.state != "interrupted":
         return
     runner = found.runners.get(row.runner or "")
-    ends = {"crash": "dead", "lost_lease": "dead", "shutdown": "stopped"}
-    if runner is None or ends.get(row.reason or "") != runner.state:
+    ends = {"crash": "dead", "lost_lease": "dead", "shutdown": "stopped", "deferred": "dead stopped"}
+    if runner is None or runner.state not in ends.get(row.reason or "", "").split():
         yield f"{row} was interrupted, but its runner is {runner}"
     elif row.reason == "crash" and runner.pid not in causes.killed:
         yield f"{row} is put down to a crash, but process {runner.pid} was not killed"
@@ -238,7 +248,7 @@ def _left_over(found: Contents) -> Iterator[str]:
     for row in found.executions.values():
         if row.owner is not None:
             yield f"{row} still has an owner"
-    yield from (f"{row} still runs" for row in found.rows if row.state == "running")
+    yield from (f"{row} still runs" for row in found.rows if row.state in ("running", "deferred"))
 
 
 def _row(found: Contents, start: Start) -> AttemptRow | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -31,8 +32,10 @@ class Armed:
         self._count = 0
         self._live = False
         self._dying = False
-        if fault.kind.endswith("-io"):
+        if fault.kind.endswith(("-io", "-step")):
             put_in_disk(self.step)
+            if fault.kind.endswith("-step"):
+                sys.addaudithook(self._audit)
         else:
             apsw.connection_hooks.append(self._watch)
         if not fault.once_up:
@@ -49,12 +52,16 @@ class Armed:
     def step(self, kind: str, file: str, offset: int, data: bytes) -> None:
         if not self._due():
             return
-        if self._fault.kind == "kill-io":
+        if self._fault.kind.startswith("kill"):
             die()
         say("faulted", kind, file)
         if self._fault.full:
             raise apsw.FullError("the disk is full, says the test")
         raise apsw.exception_for(apsw.SQLITE_IOERR_FSYNC if kind == "sync" else apsw.SQLITE_IOERR_WRITE)
+
+    def _audit(self, event: str, arguments: tuple[Any, ...]) -> None:
+        if event in ("os.rename", "os.link", "os.remove", "os.truncate"):
+            self.step(event, str(arguments[0]), 0, b"")
 
     def _due(self) -> bool:
         self._count += self._live

@@ -7,6 +7,8 @@ Lines are appended with one write each, so their order is the order of the event
     start   execution task attempt pid
     end     execution task attempt pid
     over    execution status          a workflow's callback was called
+    made    execution name pid        the function of a checkpoint was called
+    kept    execution name pid        a checkpoint has returned
 """
 
 from __future__ import annotations
@@ -62,9 +64,20 @@ class Ledger:
             os.close(fd)
         say("passed")
 
+    def gate_is_open(self) -> bool:
+        """True unless the test holds the gate closed."""
+        fd = os.open(gate_of(self.path), os.O_RDWR | os.O_CREAT)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        finally:
+            os.close(fd)
+        return True
+
 
 class Gate:
-    """The test's side of `Ledger.wait_at_gate`: closed from the start until `open`."""
+    """The test's side of `Ledger.wait_at_gate` and `Ledger.gate_is_open`: closed from the start until `open`."""
 
     def __init__(self, ledger: Path) -> None:
         self._fd = os.open(gate_of(ledger), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)

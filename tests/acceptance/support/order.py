@@ -21,7 +21,10 @@ class Fault(msgspec.Struct, frozen=True):
     """What happens to the process at its ``at``-th transaction, or its ``at``-th write or sync of a file."""
 
     kind: str
-    """kill- or freeze-, and then before-begin, before-commit, after-commit; kill-io; fail-io."""
+    """kill- or freeze-, and then before-begin, before-commit, after-commit; kill-io; fail-io; kill-step.
+
+    A step is a write or sync that SQLite makes, or a file that anybody renames, links, removes or cuts off.
+    """
     at: int
     times: int = 1
     """At how many in a row."""
@@ -53,3 +56,6 @@ class Order(msgspec.Struct, frozen=True):
     """Submit one ask after the other, all of them together, or each after the end of the one before."""
     flood: int = 0
     """Submit so many more executions of ``single`` at once, as far as they are taken."""
+    upkeep: tuple[str, ...] = ()
+    """``backup`` and paths: copy the database to each, one after the other, while it works. ``restore`` and a
+    path: put that backup back, and do nothing else."""

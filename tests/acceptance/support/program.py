@@ -18,6 +18,7 @@ from acceptance.support.faults import Armed, Recorder
 from acceptance.support.ledger import say
 from acceptance.support.order import Ask, Order
 from acceptance.support.shapes import SHAPES
+from cloacina.backup import restore
 from cloacina.errors import QueueFull
 from cloacina.model.status import ExecutionStatus
 from cloacina.observe.logs import init_logging
@@ -30,7 +31,17 @@ def run(order: Order) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     init_logging().addFilter(_say_warnings)
     ledger.use(Path(order.ledger))
+    if order.upkeep[:1] == ("restore",):
+        _restore(order)
+        return
     asyncio.run(_Program(order).main())
+
+
+def _restore(order: Order) -> None:
+    if order.fault is not None:
+        Armed(order.fault)
+    done = restore(order.upkeep[1], order.database)
+    say("restored", done.epoch)
 
 
 def _say_warnings(record: logging.LogRecord) -> bool:
@@ -67,6 +78,7 @@ class _Program:
 
     async def _work(self, runner: Runner) -> None:
         order = self._order
+        upkeep = asyncio.create_task(self._upkeep(runner))
         if order.pace == "at once":
             await asyncio.gather(*(self._submit(runner, ask) for ask in order.asks))
         else:
@@ -76,6 +88,7 @@ class _Program:
                     await runner.result(execution)
         if order.flood:
             await self._flood(runner, order.flood)
+        await upkeep
         if order.stay:
             say("staying")
             await asyncio.Event().wait()
@@ -106,6 +119,10 @@ class _Program:
         book.write("ack", ask.number, handle.id)
         say("acked", ask.number)
         return handle.id
+
+    async def _upkeep(self, runner: Runner) -> None:
+        for path in self._order.upkeep[1:]:
+            say("backed up", await runner.backup(path))
 
     async def _flood(self, runner: Runner, many: int) -> None:
         async def one(number: int) -> bool:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import ctypes
 import os
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 from acceptance.support.ledger import ledger, recorded, say
 from cloacina.engine.executors.callbacks import CallbackInfo
 from cloacina.errors import PermanentError
 from cloacina.model.context import Context
+from cloacina.model.handle import TaskHandle
 from cloacina.model.retry import RetryPolicy
 from cloacina.model.rules import task_failed, task_success
 from cloacina.model.workflow import Workflow
@@ -228,6 +230,82 @@ def suffers(ctx: Context) -> None:
         ctx["survived"] = ctx["n"]
 
 
+stepwise = workflow("stepwise", retry=1)
+
+STEPS = ("one", "two", "three", "four", "five")
+
+
+def made(execution: str, name: str, value: Any) -> Any:
+    """The function of a checkpoint: its side effect is a line in the ledger."""
+    ledger().write("made", execution, name, os.getpid())
+    return value
+
+
+def kept(execution: str, name: str) -> None:
+    """What a body does once it has the value."""
+    ledger().write("kept", execution, name, os.getpid())
+
+
+@stepwise.task
+async def walks(ctx: Context, handle: TaskHandle) -> None:
+    with recorded():
+        ctx["steps"] = []
+        for name in STEPS:
+            step = partial(made, handle.execution, name, f"{name} of {ctx['n']}")
+            ctx["steps"].append(await ctx.checkpoint(name, step))
+            kept(handle.execution, name)
+
+
+@stepwise.task(dependencies=[walks])
+def climbs(ctx: Context, handle: TaskHandle) -> None:
+    with recorded():
+        for name in STEPS[:2]:
+            ctx[name] = ctx.checkpoint(name, partial(made, handle.execution, f"{name}-up", ctx["n"]))
+            kept(handle.execution, f"{name}-up")
+
+
+slow_step = workflow("slow_step", retry=1)
+
+
+@slow_step.task
+def dawdles(ctx: Context, handle: TaskHandle) -> None:
+    """The function of its second checkpoint waits at the gate the first time."""
+
+    def make() -> int:
+        ledger().write("made", handle.execution, "slow", os.getpid())
+        if handle.attempt == 1:
+            ledger().wait_at_gate()
+        return handle.attempt
+
+    with recorded():
+        ctx["quick"] = ctx.checkpoint("quick", partial(made, handle.execution, "quick", handle.attempt))
+        kept(handle.execution, "quick")
+        ctx["slow"] = ctx.checkpoint("slow", make)
+        kept(handle.execution, "slow")
+
+
+deferring = workflow("deferring", retry=1)
+
+
+def gate_is_open() -> bool:
+    say("looks")
+    return ledger().gate_is_open()
+
+
+@deferring.task
+async def waits_outside(ctx: Context, handle: TaskHandle) -> None:
+    with recorded():
+        await handle.defer_until(gate_is_open, 0.01)
+        ctx["waited"] = handle.attempt
+
+
+@deferring.task
+def waits_inside(ctx: Context, handle: TaskHandle) -> None:
+    with recorded():
+        handle.defer_until(gate_is_open, 0.01)
+        ctx["waited too"] = handle.attempt
+
+
 POISONED = {"leave": "failed", "read_nothing": "failed"}
 
 SHAPES: dict[str, Shape] = {
@@ -256,6 +334,12 @@ SHAPES: dict[str, Shape] = {
     "exits": Shape(exits, lambda n: {"n": n}, "failed", POISONED),
     "segfaults": Shape(segfaults, lambda n: {"n": n}, "failed", POISONED),
     "victim": Shape(victim, lambda n: {"n": n, "survived": n}),
+    "stepwise": Shape(
+        stepwise,
+        lambda n: {"n": n, "steps": [f"{name} of {n}" for name in STEPS], "one": n, "two": n},
+    ),
+    "slow_step": Shape(slow_step, lambda n: {"n": n, "quick": 1, "slow": 2}),
+    "deferring": Shape(deferring, lambda n: {"n": n, "waited": ..., "waited too": ...}),
 }
 
 MIXED = ("single", "chain", "diamond", "flaky", "fallback")

@@ -65,6 +65,7 @@ class Stage:
         stay: bool = False,
         pace: Pace = "in turn",
         flood: int = 0,
+        upkeep: tuple[str, ...] = (),
         **settings: Any,
     ) -> Child:
         """Start a program on this database; see `Order`."""
@@ -80,6 +81,7 @@ class Stage:
             stay,
             pace,
             flood,
+            upkeep,
         )
         child = self._nursery.start(order, self.folder / "log")
         self.children.append(child)

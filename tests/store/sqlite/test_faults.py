@@ -11,9 +11,9 @@ import apsw
 import pytest
 
 from cloacina.errors import Fenced, StoreError
-from cloacina.model.status import Reason
+from cloacina.model.status import AttemptState, Reason
 from cloacina.store.location import parse_location
-from cloacina.store.rows import Group, Item
+from cloacina.store.rows import Checkpoint, Command, Group, Item, Shift
 from cloacina.store.sqlite.database import Database, SqliteWriter
 from store.make import ME, claim, end, new, progress, runner, start, submit
 from store.sqlite.faulty import FaultyVfs
@@ -28,14 +28,22 @@ SETTLE = Group(
     ),
 )  # fmt: skip
 CLAIM = Group(ME, 3, (), claim(10))
+ASK = Group(
+    ME, 3,
+    (
+        Item("e1", checkpoints=[Checkpoint("e1", "a", f"c{n}", '"' + "v" * 3000 + '"', 12) for n in range(3)]),
+        Item("e2", shifts=[Shift("e2", "a", 1, AttemptState.RUNNING, AttemptState.DEFERRED)]),
+    ),
+)  # fmt: skip
 
 OPERATIONS: dict[str, Callable[[SqliteWriter], object]] = {
     "submit": lambda store: store.commit(SUBMIT),
     "settle": lambda store: store.commit(SETTLE),
     "claim": lambda store: store.commit(CLAIM),
+    "checkpoint and defer": lambda store: store.commit(ASK),
     "insert unowned": lambda store: store.insert_unowned([new(f"u{n}", input="x" * 3000) for n in range(4)]),
     "recover": lambda store: store.recover(ME, Reason.CRASH, 20),
-    "cancel": lambda store: store.cancel_unowned("w1", 20),
+    "cancel": lambda store: store.send(Command("c1", "w1", "cancel", 20)),
     "submit and checkpoint": lambda store: [
         store.commit(SUBMIT),
         store._connection.rows("PRAGMA wal_checkpoint(TRUNCATE)"),

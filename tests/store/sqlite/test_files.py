@@ -345,6 +345,10 @@ def remove_wal(path: Path) -> None:
     path.with_name("test.db-wal").unlink()
 
 
+def remove_shm(path: Path) -> None:
+    path.with_name("test.db-shm").unlink()
+
+
 def replace_wal(path: Path) -> None:
     wal = path.with_name("test.db-wal")
     wal.rename(wal.with_suffix(".old"))
@@ -360,7 +364,7 @@ def move_folder(path: Path) -> None:
     path.parent.rename(path.parent.with_suffix(".old"))
 
 
-@pytest.mark.parametrize("harm", [remove_wal, replace_wal, replace_database, move_folder])
+@pytest.mark.parametrize("harm", [remove_wal, remove_shm, replace_wal, replace_database, move_folder])
 def test_a_commit_to_a_file_that_is_gone_is_not_acknowledged(
     stores: Stores, path: Path, harm: Callable[[Path], None]
 ) -> None:
@@ -403,7 +407,7 @@ with open({str(path)!r}, "r+b") as file:
     subprocess.run([sys.executable, "-c", overwrite], check=True)
     writer.rows("PRAGMA shrink_memory")
     for _ in range(2):
-        with pytest.raises(StoreCorrupt, match="restore the file from a backup"):
+        with pytest.raises(StoreCorrupt, match="restore a backup with cloacina.backup.restore"):
             stores.commit(submit("late"))
 
 

@@ -10,8 +10,19 @@ from functools import partial
 import pytest
 
 from cloacina.model.status import ExecutionStatus, Reason
-from cloacina.store.rows import ExecutionFilter
-from cloacina.store.sqlite import claims, groups, reads, runners, unowned
+from cloacina.store.rows import ExecutionFilter, ExpiryLook
+from cloacina.store.sqlite import (
+    checkpoints,
+    claims,
+    commands,
+    forks,
+    groups,
+    reads,
+    retention,
+    runners,
+    unowned,
+    versions,
+)
 from cloacina.store.sqlite.connection import Connection
 from store.make import ME, Stores, claim, new
 
@@ -22,6 +33,10 @@ STATEMENTS = {
     "unfit progress": groups.PROGRESS.unfit,
     "unfit executions": groups.NEW_EXECUTIONS.unfit,
     "unfit starts": groups.ATTEMPT_STARTS.unfit,
+    "shifts": checkpoints.SHIFTS.write,
+    "unfit shifts": checkpoints.SHIFTS.unfit,
+    "unfit checkpoints": checkpoints.CHECKPOINTS.unfit,
+    "checkpoints": checkpoints._STORED,
     "candidates": claims.CANDIDATES,
     "take": claims.TAKE,
     "load": reads._PACKED_WITH_ATTEMPTS,
@@ -29,16 +44,34 @@ STATEMENTS = {
     "size of attempts": reads._ATTEMPT_BYTES,
     "owned": reads._OWNED,
     "ended": reads._ENDED,
+    "expired": retention.LOOK_AT_ALL,
+    "expired failures": retention.LOOK_AT_STATUS,
+    "remove": retention.REMOVE,
+    **{text.split()[2]: text for text in retention.REMOVE_PARTS},
     "next wake-up": reads._NEXT_WAKE_UP,
     "interrupt": runners._INTERRUPT,
     "free": runners._FREE,
     "tell": runners._TELL,
     "orphans": runners._ORPHANS,
     "holders": unowned._HOLDERS,
-    "cancel running": unowned._CANCEL_RUNNING,
-    "cancel waiting": unowned._CANCEL_WAITING,
-    "skip unstarted": unowned._SKIP_UNSTARTED,
-    "cancel": unowned._CANCEL,
+    "forks of": forks.FORKS_OF,
+    "stored forks": forks._STORED,
+    "free by version": versions._FREE,
+    "stranded versions": versions.STRANDED_VERSIONS,
+    "stranded": versions.STRANDED,
+    "in flight": versions.IN_FLIGHT,
+    "live": versions.LIVE,
+    "adopt": versions.ADOPT,
+    "park": versions.PARK,
+    "forget": versions.FORGET,
+    "cancel running": commands._CANCEL_RUNNING,
+    "cancel waiting": commands._CANCEL_WAITING,
+    "skip unstarted": commands._SKIP_UNSTARTED,
+    "cancel": commands._CANCEL,
+    "pause": commands._PAUSE,
+    "resume": commands._RESUME,
+    "commands of an owner": commands._OF_OWNER,
+    "commands of claimed ones": commands._OF_EXECUTIONS,
 }
 
 
@@ -60,7 +93,7 @@ def test_tables_are_searched_never_scanned(stores: Stores, name: str, analyzed: 
     scans = [
         step
         for step in plan
-        if step.startswith("SCAN") and any(t in step for t in ("executions", "attempts"))
+        if step.startswith("SCAN") and any(t in step for t in ("executions", "attempts", "checkpoints"))
     ]
     allowed = {"orphans": "executions_owner"}.get(name, "nothing")
     assert [step for step in scans if allowed not in step] == [], plan
@@ -97,8 +130,12 @@ OPERATIONS: dict[str, Callable[[Stores], object]] = {
         ExecutionFilter(status=(ExecutionStatus.PENDING, ExecutionStatus.RUNNING), limit=20)
     ),
     "one": lambda stores: stores.reader.execution("p10"),
+    "expired": lambda stores: stores.reader.expired(ExpiryLook(ExecutionStatus.COMPLETED, 1 << 50, "", 20)),
     "next wake-up": lambda stores: stores.reader.next_wake_up([("wf", "v1")]),
     "orphans": lambda stores: stores.writer.free_orphans(5),
+    "stranded": lambda stores: stores.reader.stranded([("wf", "v1"), ("other", "v1")], [], 20),
+    "stranded of another": lambda stores: stores.reader.stranded([("nobody's", "v2")], [], 20),
+    "forks": lambda stores: stores.reader.forks_of(["p10", "f10"]),
     "recover": lambda stores: stores.writer.recover(ME, Reason.SHUTDOWN, 5),
 }
 

@@ -12,8 +12,8 @@ import pytest
 
 import cloacina.store
 from cloacina.errors import StoreRefused
-from cloacina.model.status import ExecutionStatus, Reason
-from cloacina.store.rows import ExecutionFilter, Group, Item
+from cloacina.model.status import AttemptState, ExecutionStatus, Reason
+from cloacina.store.rows import Checkpoint, Command, ExecutionFilter, Fork, Group, Item, Rewrite, Shift
 from store.make import ME, Stores, claim, end, new, progress, runner, start, submit
 
 SOURCES = sorted(Path(cloacina.store.__file__).parent.rglob("*.py"))
@@ -45,10 +45,15 @@ def test_every_state_that_is_live_or_ended_is_named_as_such() -> None:
     assert all(words in (live, ended, *parts) for words in lists), lists
 
 
+DEFERRAL = Shift("e1", "a", 1, AttemptState.RUNNING, AttemptState.DEFERRED)
+
 WRITES: dict[str, Callable[[Stores], object]] = {
     "commit": lambda stores: stores.commit(submit("e2", "a"), claim=claim(5)),
     "settle": lambda stores: stores.commit(
         Item("e1", ends=[end("e1", "a")], starts=[start("e1", "b")]), Item("x", progress=None)
+    ),
+    "checkpoint": lambda stores: stores.commit(
+        Item("e1", checkpoints=[Checkpoint("e1", "a", "x", "1", 12)], shifts=[DEFERRAL])
     ),
     "finish": lambda stores: stores.commit(Item("e1", progress=progress("e1"))),
     "insert_unowned": lambda stores: stores.writer.insert_unowned([new("e3"), new("e4", key="k")]),
@@ -56,14 +61,21 @@ WRITES: dict[str, Callable[[Stores], object]] = {
     "register_versions": lambda stores: stores.writer.register_versions(ME, [("wf", "v1", "{}")], 1),
     "recover": lambda stores: stores.writer.recover(ME, Reason.CRASH, 20),
     "free_orphans": lambda stores: stores.writer.free_orphans(20),
-    "cancel_unowned": lambda stores: stores.writer.cancel_unowned("w1", 20),
+    "rewrite": lambda stores: stores.writer.rewrite(ME, [Rewrite("w1", "v1", 0, "v2", "why")], 20),
+    "insert_forks": lambda stores: stores.writer.insert_forks([Fork(new("f1"), "e1", (), ())], True),
+    "send": lambda stores: stores.writer.send(Command("c1", "w1", "cancel", 20)),
+    "send to an owner": lambda stores: stores.writer.send(Command("c2", "e1", "pause", 20)),
+    "prune": lambda stores: stores.writer.prune(["over"]),
+    "forget_runners": lambda stores: stores.writer.forget_runners(100),
+    "withdraw": lambda stores: stores.writer.withdraw("c2"),
 }
 
 
 @pytest.mark.parametrize("name", WRITES)
 def test_what_writes_takes_the_write_lock_first(stores: Stores, name: str) -> None:
     stores.commit(submit("e1", "a"), submit("orphan", owner="nobody"))
-    stores.writer.insert_unowned([new("w1")])
+    stores.writer.insert_unowned([new("w1"), new("over", status=ExecutionStatus.COMPLETED)])
+    stores.writer.register_runner(runner("gone")._replace(state="stopped"))
     ran = traced(stores, lambda: WRITES[name](stores))
     begin = ran.index("BEGIN IMMEDIATE")
     assert not any(statement.startswith(("INSERT", "UPDATE", "DELETE")) for statement in ran[:begin])

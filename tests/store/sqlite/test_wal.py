@@ -15,6 +15,7 @@ from store.make import Stores, submit
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wal, "CHECKPOINT_PAGES", 50)
     monkeypatch.setattr(wal, "LARGE_PAGES", 200)
+    monkeypatch.setattr(wal, "ALARM_PAGES", 300)
 
 
 def fill(stores: Stores, kilobytes: int) -> None:
@@ -44,7 +45,9 @@ def test_the_log_stays_short(stores: Stores, path: Path) -> None:
     assert length(path) < 150
 
 
-def test_a_reader_delays_the_copying_but_is_not_waited_for(stores: Stores, path: Path) -> None:
+def test_a_reader_delays_the_copying_but_is_not_waited_for(
+    stores: Stores, path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     waits: list[int] = []
     raw: apsw.Connection = stores.writer._connection._raw  # type: ignore[attr-defined]
     reader = apsw.Connection(str(path))
@@ -56,6 +59,7 @@ def test_a_reader_delays_the_copying_but_is_not_waited_for(stores: Stores, path:
         stores.writer.checkpoint_if_due()
     assert length(path) > 400
     assert waits == []
+    assert caplog.text.count("cannot be emptied: somebody has been reading") == 1
     assert list(reader.execute("SELECT count(*) FROM executions")) == [(0,)]
     reader.execute("COMMIT")
     reader.close()
@@ -63,6 +67,11 @@ def test_a_reader_delays_the_copying_but_is_not_waited_for(stores: Stores, path:
     stores.writer.checkpoint_if_due()
     assert length(path) == 0, "a large log is emptied once nobody reads from it"
     assert stores.get("e19")
+    caplog.clear()
+    for _ in range(5):
+        fill(stores, 250)
+        stores.writer.checkpoint_if_due()
+    assert caplog.text == ""
 
 
 def test_tries_that_a_reader_foils_are_not_repeated_with_every_group(

@@ -243,6 +243,18 @@ def test_a_start_ends_the_wait() -> None:
 # The end from above.
 
 
+def test_a_deferred_task_waits_for_no_retry() -> None:
+    of = state(step("a"))
+    of.begin()
+    assert of.start(0) == 1
+    of.defer(0)
+    assert (of.standing.states[0], of.due) == (TaskState.WAITING, {})
+    of.go_on(0)
+    assert (of.standing.states[0], of.attempts[0]) == (TaskState.RUNNING, 1)
+    with pytest.raises(ExecutionError, match="illegal move"):
+        of.go_on(0)
+
+
 def test_closing_ends_everything_that_has_not_ended() -> None:
     play = Play(state(*DIAMOND, step("w")))
     play.begin()
@@ -279,6 +291,7 @@ RESTORED: dict[str, tuple[list[Past], list[str]]] = {
     ),
     "waiting": ([past("a", 1, "failed", retry_at=5)], []),
     "running": ([past("a", 1, "running")], []),
+    "deferred": ([past("a", 1, "deferred")], []),
     "completed after a wait": (
         [past("a", 1, "failed", retry_at=5), past("a", 2, "completed")],
         ["b", "c"],
@@ -312,6 +325,7 @@ def test_a_stored_execution_goes_on_where_it_was(what: str) -> None:
         ([past("a", 1, "timed_out", retry_at=5)], {0: 5}),
         ([past("a", 1, "failed", retry_at=5), past("a", 2, "failed", retry_at=9)], {0: 9}),
         ([past("a", 1, "failed", retry_at=5), past("a", 2, "running")], {}),
+        ([past("a", 1, "failed", retry_at=5), past("a", 2, "deferred")], {}),
         ([past("a", 1, "failed", retry_at=5), past("a", 2, "completed")], {}),
         ([past("a", 1, "failed", retry_at=5), past("a", 2, "interrupted", **CRASH)], {}),
         ([past("a", 1, "failed", retry_at=5), past("a", 2, "cancelled")], {}),
@@ -368,6 +382,8 @@ def crashes(*suspect: bool, between: Sequence[Past] = ()) -> list[Past]:
         (crashes(False, False, True, True), True, 2),
         (crashes(False, between=[past("a", 2, "interrupted", reason=Reason.SHUTDOWN)]), False, 0),
         (crashes(False, False, between=[past("a", 3, "interrupted", reason=Reason.LOST_LEASE, suspect=True)]), True, 0),
+        (crashes(False, between=[past("a", 2, "interrupted", reason=Reason.DEFERRED)]), False, 0),
+        (crashes(False, False, between=[past("a", 3, "interrupted", reason=Reason.DEFERRED, suspect=True)]), True, 0),
         (crashes(False, False, True, between=[past("a", 4, "failed", retry_at=5)]), False, 0),
         (crashes(False, False, True, between=[past("a", 4, "timed_out", retry_at=5)]), False, 0),
     ],

@@ -17,10 +17,12 @@ from cloacina.model.status import AttemptState, ExecutionStatus, Reason, TaskSta
 from cloacina.store.rows import (
     AttemptEnd,
     AttemptStart,
+    Checkpoint,
     Event,
     Item,
     NewExecution,
     Progress,
+    Shift,
     StoredExecution,
     Verdict,
 )
@@ -38,11 +40,13 @@ class Draft:
         "_history",
         "_moved",
         "_new",
+        "_obeyed",
         "_origin",
         "_runner",
         "_starts",
         "_told",
         "_verdicts",
+        "_wished",
         "progress",
         "rows",
         "started",
@@ -73,6 +77,8 @@ class Draft:
         self._ends: list[AttemptEnd] | None = None
         self._verdicts: list[Verdict] | None = None
         self._events: list[Event] | None = None
+        self._obeyed: list[str] | None = None
+        self._wished: tuple[list[Shift], list[Checkpoint]] | None = None
         self._moved: Progress | None = None
         self._told: list[Told] | None = None
 
@@ -85,6 +91,7 @@ class Draft:
         """The item, if there is anything in it."""
         if not self.rows:
             return None
+        shifts, checkpoints = self._wished or _NO_WISHES
         return Item(
             self._origin.id,
             self._new_row() if self._new else None,
@@ -93,6 +100,9 @@ class Draft:
             self._verdicts or (),
             self._moved,
             self._events or (),
+            shifts,
+            checkpoints,
+            self._obeyed or (),
         )
 
     def clear(self) -> Sequence[Told]:
@@ -193,6 +203,14 @@ class Draft:
         if retry_at is None and state is not AttemptState.CANCELLED:
             self._tell(attempt.index, _TASK_STATE[state], error)
 
+    def shift(self, attempt: Attempt, before: AttemptState, after: AttemptState) -> None:
+        """An attempt is deferred, or runs again."""
+        self._wishes()[0].append(Shift(attempt.execution, attempt.task, attempt.attempt, before, after))
+
+    def checkpoint(self, row: Checkpoint) -> None:
+        """A body stores a checkpoint."""
+        self._wishes()[1].append(row)
+
     def rule(self, ruling: Ruling, last: int, now: int, error: ErrorInfo | None = None) -> None:
         """A task ends without running; ``last`` is the number of its last attempt, 0 if there was none."""
         info = error or (describe(ruling.error) if ruling.error is not None else None)
@@ -220,11 +238,27 @@ class Draft:
         """The execution is set aside, with a reason that its reader can see."""
         self.clear()
         self._give_up(ExecutionStatus.PARKED, error=why)
-        self._events = [Event(self._origin.id, now, "parked", error_text(why) or "")]
+        self._report("parked", now, error_text(why) or "")
+
+    def pause(self, now: int) -> None:
+        """No task starts until the execution is resumed."""
+        self._stay(ExecutionStatus.PAUSED)
+        self._report("paused", now)
+
+    def resume(self, now: int) -> None:
+        """Tasks may start again."""
+        self._stay(ExecutionStatus.PENDING if self.started is None else ExecutionStatus.RUNNING)
+        self._report("resumed", now)
+
+    def obey(self, command: str) -> None:
+        """The item carries out the command with this id."""
+        if self._obeyed is None:
+            self._obeyed = []
+        self._obeyed.append(command)
         self.rows += 1
 
-    def store_away(self, wake_at: int) -> None:
-        """The execution only waits: it is without owner until ``wake_at``."""
+    def store_away(self, wake_at: int | None) -> None:
+        """The execution only waits: it is without owner, and claimed again at ``wake_at`` if that is given."""
         self._give_up(self.status, wake_at=wake_at)
 
     @property
@@ -237,6 +271,22 @@ class Draft:
         told = [self._history.why(index, self._dag.ids[index]) for index in tasks[:3]]
         more = f"; and {len(tasks) - 3} more" if len(tasks) > 3 else ""
         return "; ".join(told) + more if told else None
+
+    def _wishes(self) -> tuple[list[Shift], list[Checkpoint]]:
+        if self._wished is None:
+            self._wished = [], []
+        self.rows += 1
+        return self._wished
+
+    def _stay(self, status: ExecutionStatus) -> None:
+        self.status = status
+        self._move(Progress(self._origin.id, self._runner, status, self._runner, self.started))
+
+    def _report(self, kind: str, now: int, detail: str = "") -> None:
+        if self._events is None:
+            self._events = []
+        self._events.append(Event(self._origin.id, now, kind, detail))
+        self.rows += 1
 
     def _begin(self, now: int) -> None:
         self.status, self.started = ExecutionStatus.RUNNING, now
@@ -297,6 +347,7 @@ def poisoned(state: ExecutionState, index: int) -> ErrorInfo:
     )
 
 
+_NO_WISHES: tuple[tuple[()], tuple[()]] = (), ()
 _TASK_STATE = {
     AttemptState.COMPLETED: TaskState.COMPLETED,
     AttemptState.FAILED: TaskState.FAILED,

@@ -12,19 +12,22 @@ import asyncio
 from functools import partial
 from typing import cast
 
-from cloacina.clock import Timer
 from cloacina.engine.driving.draft import Draft, poisoned
+from cloacina.engine.driving.finishing import finish
 from cloacina.engine.driving.host import Host
-from cloacina.engine.driving.records import past_of
+from cloacina.engine.driving.inputs import take_input
+from cloacina.engine.driving.orders import Order, Orders
+from cloacina.engine.driving.records import UNDER_WAY, past_of
 from cloacina.engine.driving.waits import Waits
+from cloacina.engine.driving.wishes import Wish, Wishes, shift
 from cloacina.engine.executors.attempt import Attempt, Ending, describe
 from cloacina.errors import ContextError, StoreRefused
 from cloacina.logic.execution import Consequences, ExecutionState, Ruling
 from cloacina.model.context import Context
 from cloacina.model.json.patch import as_view
-from cloacina.model.json.values import JSON, decode, encode
+from cloacina.model.json.values import JSON, encode
 from cloacina.model.result import ErrorInfo
-from cloacina.model.status import AttemptState, ExecutionStatus, Reason, TaskState
+from cloacina.model.status import AttemptState, CommandKind, ExecutionStatus, Reason, TaskState
 from cloacina.model.workflow import Workflow
 from cloacina.store.rows import Item, StoredExecution
 
@@ -33,28 +36,10 @@ class Driver:
     """See the module's text."""
 
     __slots__ = (
-        "_begun",
-        "_cause",
-        "_deadline",
-        "_endings",
-        "_fresh",
-        "_host",
-        "_untimed",
-        "_waits",
-        "counted",
-        "draft",
-        "heard",
-        "held",
-        "id",
-        "over",
-        "priority",
-        "ready",
-        "refusals",
-        "running",
-        "state",
-        "unstored",
-        "workflow",
-    )
+        "_cause", "_endings", "_fresh", "_host", "_orders", "_untimed", "_waits", "_wishes", "counted",
+        "draft", "heard", "held", "id", "made_here", "over", "paused", "priority", "ready", "refusals", "running",
+        "state", "unstored", "workflow",
+    )  # fmt: skip
 
     def __init__(self, host: Host, workflow: Workflow, row: StoredExecution) -> None:
         self._host = host
@@ -65,7 +50,8 @@ class Driver:
         self.draft = Draft(row, host.runner, workflow.dag)
         self.unstored = False
         """True for a new execution until its first item is committed."""
-        self._begun = False
+        self.made_here = False
+        """True if this driver created the execution, so that the store has nothing older of it."""
         self.ready: set[int] = set()
         self.running: dict[int, Attempt] = {}
         self.heard = False
@@ -83,8 +69,11 @@ class Driver:
         self._untimed: list[int] | None = None
         """Waiting tasks whose timers are set once the item is committed."""
         self._cause: Reason | None = None
-        self._deadline: Timer | None = None
         self._waits: Waits | None = None
+        self._orders: Orders | None = None
+        self._wishes: Wishes | None = None
+        self.paused = row.status is ExecutionStatus.PAUSED
+        """True while no task may start."""
 
     @property
     def status(self) -> ExecutionStatus:
@@ -94,9 +83,9 @@ class Driver:
     @property
     def active(self) -> bool:
         """True if it has something to run, or a body that does not just wait for another execution."""
-        if self.ready:
+        if self.ready and not self.paused:
             return True
-        return any(not attempt.yielded for attempt in self.running.values())
+        return any(attempt.slot for attempt in self.running.values())
 
     @property
     def waits(self) -> bool:
@@ -119,7 +108,7 @@ class Driver:
 
     def wants(self, index: int) -> bool:
         """True if task ``index`` may still start."""
-        return index in self.ready and self._cause is None and not self.held
+        return index in self.ready and self._cause is None and not (self.held or self.paused)
 
     def works(self) -> list[asyncio.Task[None]]:
         """The tasks of its ``async`` bodies."""
@@ -136,9 +125,14 @@ class Driver:
     def restore(self, stored: StoredExecution) -> None:
         """It was stored before: take over what its attempts came to."""
         now = self._host.clock.now()
-        self.state.views.input = as_view(cast("dict[str, JSON]", decode(stored.input)), stored.input)
+        self.paused = stored.status is ExecutionStatus.PAUSED
+        for command in stored.commands:
+            self.obey(Order(CommandKind(command.kind), command.id))
         self.draft.load(stored, self.state.dag)
-        self._follow(self.state.restore(past_of(stored)), now)
+        if take_input(self.state, self.workflow, stored):
+            self._follow(self.state.restore(past_of(stored)), now)
+        else:
+            self._cause = Reason.INVALID_INPUT
         self._untimed = list(self.state.due)
         self._set_timers(now)
         self._host.hear(self)
@@ -157,9 +151,28 @@ class Driver:
             self._cause = cause
             self._host.hear(self)
 
+    def obey(self, order: Order) -> None:
+        """Somebody wants the execution cancelled, paused or resumed."""
+        if self.over:
+            order.done(False)
+            return
+        if self._orders is None:
+            self._orders = Orders()
+        if self._orders.add(order):
+            self._host.hear(self)
+        if order.kind is CommandKind.CANCEL:
+            self.stop(Reason.CANCELLED)
+
+    def wish(self, wish: Wish) -> None:
+        """One of its bodies wants something stored."""
+        if self._wishes is None:
+            self._wishes = Wishes()
+        self._wishes.add(wish)
+        self._host.hear(self)
+
     def due(self, index: int) -> None:
         """A task's retry is due."""
-        if self.state.standing.states[index] is TaskState.WAITING:
+        if index in self.state.due and self.state.standing.states[index] is TaskState.WAITING:
             self._make_ready(index)
 
     # What follows, gathered into one item.
@@ -169,13 +182,17 @@ class Driver:
         self.heard = False
         if self.over or self.held or self.draft.gives_up:
             return 0
-        if self.unstored and not self._begun:
-            self._begun = True
+        if self.unstored and not self.made_here:
+            self.made_here = True
             self.draft.create()
             self._follow(self.state.begin(), now)
+        if self._wishes is not None and self._cause is None:
+            self._wishes.write(self)
         endings, self._endings = self._endings, []
         for attempt, ending in endings:
             self._settle(attempt, ending, now)
+        if self._orders is not None:
+            self._carry_out(self._orders, now)
         if self._cause is not None and self.state.live:
             self._close(self._cause, now)
         return self.draft.rows
@@ -193,8 +210,10 @@ class Driver:
         suspect = state.suspect(index)
         number = state.start(index)
         attempt = Attempt(self.id, self.workflow.name, state.dag.tasks[index], index, number, now, suspect)
-        attempt.context = Context.over(view, self._host.limits)
+        attempt.courier = courier = self._host.courier
+        attempt.context = Context.over(view, self._host.limits, input=state.views.input, checkpoints=courier)
         attempt.done = self.ended
+        attempt.slot = True
         self.running[index] = attempt
         self._fresh.append(attempt)
         self.draft.start(attempt)
@@ -203,9 +222,15 @@ class Driver:
         """The item with everything that was decided, or None if nothing was."""
         if self.held or self.over:
             return None
-        if not self.state.live and not self.draft.gives_up:
-            self._finish(now)
-        return self.draft.hand_out()
+        if not self.draft.gives_up:
+            if self.paused and self._cause is None:
+                self._rest()
+            elif not self.state.live:
+                finish(self.draft, self.state, self.workflow, self._cause, now)
+        item = self.draft.hand_out()
+        if item is None and self._orders is not None:
+            self._orders.committed()  # what they ask for is so already
+        return item
 
     # What is durable now.
 
@@ -213,6 +238,10 @@ class Driver:
         """The item is durable: start bodies, set timers, tell who waits."""
         self.unstored, self.refusals = False, 0
         gone = self.draft.gives_up
+        if self._orders is not None:
+            self._orders.committed()
+        if self._wishes is not None and not gone:
+            self._wishes.committed()
         told = self.draft.clear()
         fresh, self._fresh = self._fresh, []
         if gone:
@@ -230,6 +259,10 @@ class Driver:
     def refused(self, error: StoreRefused, stored: StoredExecution) -> None:
         """The item was refused for good: go back to what is stored, and fail what had ended."""
         self.held = False
+        if self._orders is not None:
+            self._orders.refused()
+        if self._wishes is not None:
+            self._wishes.refused(error)
         ended = self.draft.ended_tasks()
         fresh, self._fresh = self._fresh, []
         for attempt in fresh:
@@ -240,7 +273,7 @@ class Driver:
         self.restore(stored)
         for row in stored.attempts:
             index = self.state.dag.index[row.task]
-            if row.state is AttemptState.RUNNING and row.task in ended and index not in self.running:
+            if row.state in UNDER_WAY and row.task in ended and index not in self.running:
                 task = self.state.dag.tasks[index]
                 started = row.started or stored.created
                 lost = Attempt(
@@ -261,18 +294,40 @@ class Driver:
         self.over = True
         for attempt in list(self.running.values()):
             self._host.cut(attempt)
+        if self._orders is not None:
+            self._orders.drop()
+        if self._wishes is not None:
+            self._wishes.drop()
         if self._waits is not None:
             self._waits.cancel()
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
         self.ready.clear()
+
+    def _carry_out(self, orders: Orders, now: int) -> None:
+        for order in orders.take():
+            if order.id is not None:
+                self.draft.obey(order.id)
+            if order.kind is CommandKind.PAUSE and not self.paused:
+                self.paused = True
+                self.draft.pause(now)
+            elif order.kind is CommandKind.RESUME and self.paused:
+                self.paused = False
+                self.draft.resume(now)
+                for index in self.ready:
+                    self._host.offer(self, index)
+
+    def _rest(self) -> None:
+        """A paused execution whose bodies have ended needs nobody before it is resumed or out of time."""
+        if self.running or self._endings or (self._waits is not None and self._waits.held):
+            return
+        self.draft.store_away(self._deadline_at())
 
     def _settle(self, attempt: Attempt, ending: Ending, now: int) -> None:
         index, state = attempt.index, self.state
         if self.running.get(index) is not attempt:
             return
         del self.running[index]
+        if state.standing.states[index] is TaskState.WAITING:  # it ended while it was deferred
+            shift(self, attempt, AttemptState.RUNNING)
         found = Consequences([], [])
         if ending.state is AttemptState.COMPLETED:
             patch = ending.patch or {}
@@ -325,32 +380,9 @@ class Driver:
                 self.draft.end(attempt, AttemptState.CANCELLED, now, reason=cause)
         self.ready.clear()
 
-    def _finish(self, now: int) -> None:
-        status, error = self._verdict()
-        try:
-            result = encode(self.state.views.result())
-        except ContextError as refused:
-            result = self.draft.input
-            if status is ExecutionStatus.COMPLETED:
-                status, error = ExecutionStatus.FAILED, f"the result's context cannot be built: {refused}"
-        self.draft.finish(status, result, error, now)
-
-    def _verdict(self) -> tuple[ExecutionStatus, str | None]:
-        if self._cause is Reason.CANCELLED and self.state.cut_short:
-            return ExecutionStatus.CANCELLED, None
-        if self._cause is not None and self.state.cut_short:
-            timeout = self.workflow.timeout
-            return (
-                ExecutionStatus.FAILED,
-                f"the execution ran longer than its workflow's timeout of {timeout}s",
-            )
-        ended, states = self.state.outcome(), self.state.standing.states
-        failed = [index for index in ended.unpassed if states[index] is TaskState.FAILED]
-        return ended.status, self.draft.why_failed(failed or ended.unpassed)
-
     def _waits_of(self) -> Waits:
         if self._waits is None:
-            self._waits = Waits(self._host.clock, self.due)
+            self._waits = Waits(self._host.clock, self.due, partial(self.stop, Reason.EXECUTION_TIMEOUT))
         return self._waits
 
     def _set_timers(self, now: int) -> None:
@@ -359,12 +391,9 @@ class Driver:
             due = self.state.due.get(index)
             if due is not None:
                 self._waits_of().add(index, (due - now) / 1e6)
-        deadline = self._deadline_at() if self._deadline is None else None
-        if deadline is not None and deadline <= now:
-            self.stop(Reason.EXECUTION_TIMEOUT)
-        elif deadline is not None:
-            stop = partial(self.stop, Reason.EXECUTION_TIMEOUT)
-            self._deadline = self._host.clock.call_later((deadline - now) / 1e6, stop)
+        deadline = self._deadline_at()
+        if deadline is not None:
+            self._waits_of().expire_at(deadline, now)
 
     def _deadline_at(self) -> int | None:
         started = self.draft.started

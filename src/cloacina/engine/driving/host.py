@@ -11,6 +11,7 @@ from cloacina.model.result import ErrorInfo
 from cloacina.model.status import TaskState
 
 if TYPE_CHECKING:
+    from cloacina.engine.bodies.courier import Courier
     from cloacina.engine.driving.driver import Driver
 
 
@@ -22,6 +23,7 @@ class Host(Protocol):
     randomness: Randomness
     limits: Limits
     crash_cap: int
+    courier: Courier
 
     def hear(self, driver: Driver) -> None:
         """Let the driver digest with the next group."""

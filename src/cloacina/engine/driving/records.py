@@ -9,9 +9,10 @@ from typing import cast
 import msgspec
 
 from cloacina.engine.executors.attempt import ERROR_BYTES, Attempt, clean
+from cloacina.errors import ContextError
 from cloacina.logic.execution import Past
 from cloacina.model.context import Context
-from cloacina.model.json.patch import read_patch
+from cloacina.model.json.patch import Patch, read_patch
 from cloacina.model.json.values import JSON, decode, encode
 from cloacina.model.result import (
     AttemptResult,
@@ -23,7 +24,11 @@ from cloacina.model.result import (
     moment,
 )
 from cloacina.model.status import AttemptState, TaskState
+from cloacina.store.payloads.payloads import read_payload, read_words, why_unreadable
 from cloacina.store.rows import AttemptEnd, StoredAttempt, StoredExecution, Verdict
+
+UNDER_WAY = (AttemptState.RUNNING, AttemptState.DEFERRED)
+"""The states of attempts that have not ended."""
 
 
 class History:
@@ -35,8 +40,8 @@ class History:
         self._rows: list[tuple[int, StoredAttempt]] = []
 
     def load(self, rows: Iterable[StoredAttempt], index: Mapping[str, int]) -> None:
-        """Take over what was stored, but for attempts that still run."""
-        self._rows += [(index[row.task], row) for row in rows if row.state is not AttemptState.RUNNING]
+        """Take over what was stored, but for attempts that have not ended."""
+        self._rows += [(index[row.task], row) for row in rows if row.state not in UNDER_WAY]
 
     def end(self, index: int, end: AttemptEnd, attempt: Attempt) -> None:
         """An attempt ended."""
@@ -95,27 +100,45 @@ def error_text(error: ErrorInfo | str | None) -> str | None:
 def past_of(stored: StoredExecution) -> Iterator[Past]:
     """The stored attempts, as deciding needs them."""
     for row in stored.attempts:
-        patch = None if row.delta is None else read_patch(row.delta)
+        patch = None if row.delta is None else _read_patch(row.delta, row, stored.id)
         waits = row.retry_at if row.state in (AttemptState.FAILED, AttemptState.TIMED_OUT) else None
         yield Past(row.task, row.attempt, row.state, waits, patch, row.reason, bool(row.suspect))
 
 
 def result_of(stored: StoredExecution, tasks: Sequence[str] = ()) -> ExecutionResult:
     """A stored execution, told: ``tasks`` are the ids of all its tasks, in canonical order, if known."""
-    context = decode(stored.input if stored.result is None else stored.result)
+    column = "input" if stored.result is None else "result"
+    text = stored.input if stored.result is None else stored.result
+    context = read_payload(text, f"the {column} of execution {stored.id}")
     return ExecutionResult(
         id=stored.id,
         workflow=stored.workflow,
         version=stored.version,
         status=stored.status,
-        context=Context.over(cast("dict[str, JSON]", context), read_only=True),
-        tasks=_TaskResults(stored.attempts, tasks),
+        context=Context.over(cast("dict[str, JSON]", context), read_only=True, input=stored.input),
+        tasks=tasks_of(stored, tasks),
         created=moment(stored.created),
         started=maybe_moment(stored.started),
         finished=maybe_moment(stored.finished),
-        error=stored.error,
+        error=error_of(stored),
         tags=tuple(cast("list[str]", decode(stored.tags))),
+        forked_from=stored.forked_from,
     )
+
+
+def tasks_of(stored: StoredExecution, tasks: Sequence[str]) -> Mapping[str, TaskResult]:
+    """What became of the tasks of a stored execution, in the order of ``tasks``."""
+    return _TaskResults(stored.attempts, tasks)
+
+
+def error_of(stored: StoredExecution) -> str | None:
+    """Why an execution failed or was set aside, in one line."""
+    return stored.error and read_words(stored.error, f"the error of execution {stored.id}")
+
+
+def input_of(stored: StoredExecution) -> dict[str, JSON]:
+    """The input of an execution. Raises `PayloadError` if what is stored cannot be read."""
+    return cast("dict[str, JSON]", read_payload(stored.input, f"the input of execution {stored.id}"))
 
 
 def info_of(stored: StoredExecution) -> ExecutionInfo:
@@ -132,7 +155,8 @@ def info_of(stored: StoredExecution) -> ExecutionInfo:
         created=moment(stored.created),
         started=maybe_moment(stored.started),
         finished=maybe_moment(stored.finished),
-        error=stored.error,
+        error=error_of(stored),
+        forked_from=stored.forked_from,
     )
 
 
@@ -179,11 +203,19 @@ def _attempt_result(row: StoredAttempt) -> AttemptResult:
     )
 
 
+def _read_patch(text: str, row: StoredAttempt, execution: str) -> Patch:
+    try:
+        return read_patch(text)
+    except ContextError as error:
+        what = f"the delta of attempt {row.attempt} of task {row.task!r} of execution {execution}"
+        raise why_unreadable(text, what) or error from error
+
+
 def _read_error(text: str) -> ErrorInfo:
     try:
         return msgspec.json.decode(text, type=ErrorInfo)
     except msgspec.DecodeError:
-        return ErrorInfo("unreadable", clean(text, 200))
+        return ErrorInfo("unreadable", clean(read_words(text, "the error"), 400))
 
 
 def _state_of(row: StoredAttempt) -> TaskState:

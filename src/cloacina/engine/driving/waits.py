@@ -1,4 +1,4 @@
-"""The waits of one execution: when the retries of its tasks are due."""
+"""The waits of one execution: when the retries of its tasks are due, and when its time is up."""
 
 from __future__ import annotations
 
@@ -10,17 +10,19 @@ from cloacina.engine.executors.attempt import Attempt
 
 
 class Waits:
-    """Timers by task. ``due`` is called with the task's index once its time has come.
+    """Timers by task, and one for the whole. ``due`` is called with the task's index once its time has come.
 
     A retry whose predecessor still runs on its thread, because it ignored its timeout, is held back until
     that thread is free.
     """
 
-    __slots__ = ("_clock", "_due", "_lingering", "_overdue", "_timers")
+    __slots__ = ("_clock", "_deadline", "_due", "_expired", "_lingering", "_overdue", "_timers")
 
-    def __init__(self, clock: Clock, due: Callable[[int], None]) -> None:
+    def __init__(self, clock: Clock, due: Callable[[int], None], expired: Callable[[], None]) -> None:
         self._clock = clock
         self._due = due
+        self._expired = expired
+        self._deadline: Timer | None = None
         self._timers: dict[int, Timer | None] = {}
         self._lingering: set[int] = set()
         self._overdue: set[int] = set()
@@ -31,6 +33,15 @@ class Waits:
             self._ring(index)
         elif index not in self._timers:
             self._timers[index] = self._clock.call_later(after, partial(self._ring, index))
+
+    def expire_at(self, moment: int, now: int) -> None:
+        """The execution's time is up at ``moment``, in microseconds; said again, it changes nothing."""
+        if self._deadline is not None:
+            return
+        if moment <= now:
+            self._expired()
+        else:
+            self._deadline = self._clock.call_later((moment - now) / 1e6, self._expired)
 
     def hold(self, attempt: Attempt) -> None:
         """Hold the retry back until the thread of ``attempt`` is free."""
@@ -45,6 +56,8 @@ class Waits:
 
     def cancel(self) -> None:
         """Nothing is due any more."""
+        if self._deadline is not None:
+            self._deadline.cancel()
         for timer in self._timers.values():
             if timer is not None:
                 timer.cancel()

@@ -10,24 +10,34 @@ from types import TracebackType
 from typing import TYPE_CHECKING, NamedTuple
 
 from cloacina.errors import PermanentError
+from cloacina.logic.delays import Failure
 from cloacina.model.context import Context
+from cloacina.model.definition.declared import undeclared
+from cloacina.model.definition.hints import listing
 from cloacina.model.json.patch import Patch
 from cloacina.model.result import ErrorInfo
 from cloacina.model.status import AttemptState
 from cloacina.model.task import Task
+from cloacina.observe.logs import running
 
 if TYPE_CHECKING:
     from cloacina.clock import Timer
+    from cloacina.engine.bodies.courier import Courier
+    from cloacina.engine.bodies.errands import Errands
+    from cloacina.engine.executors.timelimit import TimeLimit
 
 ERROR_BYTES = 8_192
 
 
 class Ending(NamedTuple):
-    """How a body ended: what it changed, or the error it failed with."""
+    """How a body ended: what it changed, or the error it failed with, or what another process told of that."""
 
     state: AttemptState
     patch: Patch | None = None
-    error: BaseException | None = None
+    error: BaseException | Failure | None = None
+
+
+CANCELLED = Ending(AttemptState.CANCELLED)
 
 
 class Attempt:
@@ -37,8 +47,9 @@ class Attempt:
     """
 
     __slots__ = (
-        "attempt", "context", "done", "ended", "execution", "index", "launched", "left", "off", "priority", "started",
-        "stopping", "suspect", "task", "task_object", "timers", "work", "workflow", "yielded",
+        "attempt", "context", "courier", "done", "ended", "errands", "execution", "index", "launched", "left", "limit",
+        "off", "slot", "started", "stopping", "suspect", "task", "task_object", "timers", "work", "workflow",
+        "written_off", "yielded",
     )  # fmt: skip
 
     def __init__(
@@ -52,11 +63,15 @@ class Attempt:
         self.attempt = number
         self.started = started
         self.suspect = suspect
-        self.priority = 0
         self.context: Context = _NOTHING
         self.done: Callable[[Attempt, Ending], None] = _ignore
+        self.slot = False
+        """True while it holds a slot: from its grant to its end, but for the waits that it gave it up for."""
         self.launched = False
+        """True once its executor has it."""
         self.ended = False
+        self.written_off = False
+        """True if its body could not be stopped when the attempt ended."""
         self.left: Callable[[], None] | None = None
         """Called when a written-off body really ends."""
         self.off = False
@@ -65,8 +80,14 @@ class Attempt:
         """Why the body was told to stop, if it was."""
         self.work: asyncio.Task[None] | None = None
         self.timers: list[Timer] | None = None
+        self.limit: TimeLimit | None = None
+        """The clock of the task's timeout, while there is one."""
+        self.courier: Courier | None = None
+        """Where its body has something stored while it runs."""
+        self.errands: Errands | None = None
+        """What its body had done there, once it asked for something."""
         self.yielded = 0
-        """How many waits for other executions hold back the slot."""
+        """How many waits it gave its slot up for have not ended."""
 
     def due(self, timer: Timer) -> None:
         """Call ``timer`` off when the attempt ends."""
@@ -74,14 +95,52 @@ class Attempt:
             self.timers = []
         self.timers.append(timer)
 
+    def hold_clock(self) -> None:
+        """Stop the clock of the timeout."""
+        if self.limit is not None:
+            self.limit.hold()
+
+    def run_clock(self) -> None:
+        """Let the clock of the timeout go on."""
+        if self.limit is not None and not self.ended:
+            self.limit.run()
+
+    def call(self) -> object:
+        """Call the body: the result, or a coroutine."""
+        running.set(self)
+        name = self.task_object.handle_parameter
+        if name is None or self.courier is None:
+            return self.task_object.fn(self.context)
+        return self.task_object.fn(self.context, **{name: self.courier.handle(self)})
+
+    def write_off(self) -> None:
+        """End though the body goes on."""
+        if not self.ended:
+            self.written_off = True
+            self.end(self.conclude(None, None))
+
+    def leave(self) -> None:
+        """The body that was written off has really ended."""
+        self.off = True
+        if self.left is not None:
+            self.left()
+
     def end(self, ending: Ending) -> None:
         """Report the ending, once."""
+        if self.limit is not None:
+            self.limit.hold()
+            self.limit = None
         if self.timers is not None:
             for timer in self.timers:
                 timer.cancel()
             self.timers = None
         if not self.ended:
             self.ended = True
+            errands, self.errands = self.errands, None
+            if errands is not None:
+                errands.end()
+            if self.task_object.writes is not None and ending.patch:
+                ending = self._within(self.task_object.writes, ending.patch, ending)
             self.done(self, ending)
 
     def conclude(self, returned: object, error: BaseException | None) -> Ending:
@@ -96,6 +155,17 @@ class Attempt:
             return Ending(AttemptState.COMPLETED, patch=self.context.patch())
         except BaseException as refused:  # the objects that a body left in a list have code of their own
             return Ending(AttemptState.FAILED, error=refused)
+
+    def _within(self, writes: frozenset[str], patch: Patch, ending: Ending) -> Ending:
+        """The ending, or a failure if the body changed a key that ``writes=`` does not name."""
+        strange = undeclared(writes, patch)
+        if not strange:
+            return ending
+        refusal = (
+            f"task {self.task!r} of workflow {self.workflow!r} changed {listing(strange)}, which its writes= does "
+            "not name: add that to writes=, or leave it as it is"
+        )
+        return Ending(AttemptState.FAILED, error=PermanentError(refusal))
 
     def _stop_error(self, error: BaseException | None) -> BaseException | None:
         if self.stopping is AttemptState.TIMED_OUT:
@@ -116,8 +186,10 @@ class Attempt:
         )
 
 
-def describe(error: BaseException) -> ErrorInfo:
+def describe(error: BaseException | Failure) -> ErrorInfo:
     """An error as it is stored: cleaned, cut to 8 KB, and safe to make from any exception whatever."""
+    if isinstance(error, Failure):
+        return error.info
     kind = type(error)
 
     def trace() -> str:
@@ -159,7 +231,10 @@ def _of_the_body(error: BaseException) -> TracebackType | None:
     return trace
 
 
-_ENGINE = frozenset({"cloacina.engine.executors.local", __name__})
+_ENGINE = frozenset(
+    f"{__package__}.{module}"
+    for module in ("around", "attempt", "loop", "threads", "process.main", "process.bodies")
+)
 
 
 def clean(text: str, limit: int) -> str:

@@ -1,4 +1,4 @@
-"""Recovery: finding dead runners and freeing what they owned; noticing what other processes wrote.
+"""Recovery: finding dead runners and freeing what they owned.
 
 Everybody may do it, again and again, and die in the middle of it: declaring a runner dead is one transaction
 that changes nothing the second time. While no other process does anything, a look costs no SQL.
@@ -27,22 +27,18 @@ class Recovery:
         clock: Clock,
         found: Callable[[], Awaitable[None]],
     ) -> None:
-        self._storage = storage
         self._writer = storage.writer
         self._reader = storage.reader
         self._observer = observer
         self._clock = clock
         self._found = found
         self._alive: frozenset[str] = frozenset()
-        self._seen: object = None
-        self._doubtful = False
         self.me = ""
         """The id of this process's own runner."""
 
     async def start(self) -> None:
         """Free everything whose owner is dead, at the start of a runner."""
-        self._seen = self._storage.signature()
-        await self._learn_runners()
+        await self.learn_runners()
         await self._bury()
         now = self._clock.now()
         freed = await self._writer.run(lambda store: store.free_orphans(now))
@@ -50,18 +46,14 @@ class Recovery:
             log.warning("executions freed whose owner nobody knows: %d", freed)
 
     async def tick(self) -> None:
-        """One look at the lease files and at the database file."""
+        """One look at the lease files."""
         if await self._bury():
             await self._found()
-        signature = self._storage.signature()
-        changed = signature != self._seen
-        # Two commits can leave one size and one time, if the second is in the same tick of the file system's
-        # clock and writes over old pages: so every change is looked into once more at the next look.
-        if changed or self._doubtful:
-            self._seen, self._doubtful = signature, changed
-            if await self._writer.run(lambda store: store.foreign_change()):
-                await self._learn_runners()
-                await self._found()
+
+    async def learn_runners(self) -> None:
+        """Another process wrote: perhaps there are new runners."""
+        rows = await self._reader.run(lambda store: store.runners())
+        self._alive = frozenset(row.id for row in rows)
 
     async def recover(self, runner: str, reason: Reason) -> None:
         """Declare one runner dead."""
@@ -81,7 +73,3 @@ class Recovery:
             await self.recover(runner, reason)
             self._observer.remove(runner)
         return bool(dead)
-
-    async def _learn_runners(self) -> None:
-        rows = await self._reader.run(lambda store: store.runners())
-        self._alive = frozenset(row.id for row in rows)

@@ -42,10 +42,11 @@ class Fingerprints:
     closures matters.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, sources: Sources | None = None) -> None:
+        """``sources`` are files that were read for others, to be used again."""
         self.unversioned = False
         """True once a function had no source to be found."""
-        self._sources = Sources()
+        self._sources = Sources() if sources is None else sources
         self._numbers: dict[int, int] = {}
         self._functions: list[tuple[FunctionType, Lines | None]] = []
 

@@ -11,6 +11,7 @@ from cloacina.errors import ValidationError, WorkflowError
 from cloacina.model.context import Context
 from cloacina.model.definition.durations import seconds
 from cloacina.model.definition.hints import did_you_mean, listing, shown
+from cloacina.model.names import check_name
 from cloacina.model.retry import RetryOptions, RetryPolicy
 from cloacina.model.rules import Condition, condition_from_json
 
@@ -107,6 +108,11 @@ def read_flag(name: str, value: object) -> bool:
     if not isinstance(value, bool):
         raise WorkflowError(f"{name}={shown(value)} is neither True nor False: write one of them")
     return value
+
+
+def read_executor(value: object) -> str | None:
+    """The name of an executor; None for none."""
+    return None if value is None else check_name("executor", value, WorkflowError)
 
 
 def read_text(name: str, value: object) -> str:

@@ -85,6 +85,9 @@ def explained(connection: Connection, unfit: Unfit) -> StoreRefused:
 decode_ids = msgspec.json.Decoder(list[str]).decode
 """The ids in a JSON array."""
 
+decode_counts = msgspec.json.Decoder(list[tuple[str, int]]).decode
+"""The pairs of an id and a number in a JSON array."""
+
 
 def encode(value: object) -> str:
     """``value`` as JSON text for a statement; raises `StoreRefused` if it has no such text."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cloacina.errors import StoreCorrupt
 from cloacina.store.rows import ClaimRequest, StoredExecution
-from cloacina.store.sqlite import reads
+from cloacina.store.sqlite import commands, reads
 from cloacina.store.sqlite.batches import decode_ids, encode
 from cloacina.store.sqlite.connection import Connection
 
@@ -57,12 +57,12 @@ def claim(connection: Connection, runner: str, request: ClaimRequest) -> list[St
     if ids == "[]":
         return []
     connection.change(TAKE, (runner, ids))
-    return _load_or_park(connection, ids, request.now)
+    return commands.attach(connection, _load_or_park(connection, ids, request.now))
 
 
 def owned(connection: Connection, runner: str, now: int) -> list[StoredExecution]:
     """Every live execution that ``runner`` owns, with attempts."""
-    return _load_or_park(connection, reads.owned(connection, runner), now)
+    return commands.attach(connection, _load_or_park(connection, reads.owned(connection, runner), now))
 
 
 def _load_or_park(connection: Connection, ids: str, now: int) -> list[StoredExecution]:

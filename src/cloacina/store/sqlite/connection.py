@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,9 @@ from cloacina.store.sqlite.errors import translate
 from cloacina.store.sqlite.wal import Wal
 
 _DRIVER_ERRORS = (apsw.Error, MemoryError, UnicodeError, OverflowError)
+
+TICK_STEPS = 20_000
+"""Instructions of SQLite's machine between two looks whether a copy is still wanted: about a millisecond."""
 
 _creating = threading.Lock()
 
@@ -37,18 +40,24 @@ PRAGMA wal_autocheckpoint = 0;
 class Connection:
     """A connection of this process. Every error that it raises is one of `StoreError`."""
 
-    __slots__ = ("_busy_ms", "_pid", "_raw", "_stopped", "_wal", "location")
+    __slots__ = ("_busy_ms", "_identity", "_pid", "_raw", "_stopped", "_wal", "location", "read_only")
 
-    def __init__(self, location: Location, *, busy_timeout: float) -> None:
-        """Open the database at ``location``, which exists; a lock is waited for ``busy_timeout`` seconds."""
+    def __init__(self, location: Location, *, busy_timeout: float, read_only: bool = False) -> None:
+        """Open the database at ``location``, which exists; a lock is waited for ``busy_timeout`` seconds.
+
+        One that is ``read_only`` can be had without the right to write to the file, and never changes it.
+        """
         guard.refuse_inherited(location)
         self.location = location
+        self.read_only = read_only
+        self._identity = guard.identify(location.path) if location.path else None
         self._pid = os.getpid()
         self._busy_ms = round(busy_timeout * 1000)
         self._stopped: StoreError | None = None
         self._wal: Wal | None = None
         try:
-            self._raw = apsw.Connection(str(location), flags=apsw.SQLITE_OPEN_READWRITE)
+            flags = apsw.SQLITE_OPEN_READONLY if read_only else apsw.SQLITE_OPEN_READWRITE
+            self._raw = apsw.Connection(str(location), flags=flags)
         except _DRIVER_ERRORS as error:
             raise translate(error, str(location)) from error
         if location.path:
@@ -116,10 +125,32 @@ class Connection:
             self._roll_back()
 
     def follow_wal(self) -> None:
-        """From now on check the write-ahead log after each commit, and count its pages."""
+        """From now on check the write-ahead log after each commit, and count its pages.
+
+        Raises `ForeignConnection` if the file was replaced while it was being opened.
+        """
         if self.location.path:
+            self.rows("SELECT 1 FROM sqlite_schema")  # a log that was not used yet is not there yet
             guard.watch(self._raw, self.location)
-            self._wal = Wal(self._raw, self.location, self._busy_ms)
+            self._wal = Wal(self._raw, self.location, self._identity, self._busy_ms)
+
+    def check_files(self) -> None:
+        """See `Wal.verify`. Runs no SQL and may be called on any thread."""
+        if self._wal is not None:
+            self._wal.verify()
+
+    def copy_into(self, path: Path, tick: Callable[[], bool]) -> None:
+        """Copy the database as it is now, without its free pages, into the empty file at ``path``.
+
+        ``tick`` is called again and again; when it answers True the copy is given up with `apsw.InterruptError`.
+        Raises the driver's own errors, since they may be about either file.
+        """
+        self._check_process()
+        self._raw.set_progress_handler(tick, TICK_STEPS)
+        try:
+            self._raw.execute("VACUUM INTO ?", (str(path),))  # pyright: ignore[reportUnknownMemberType]
+        finally:
+            self._raw.set_progress_handler(None)
 
     def checkpoint_if_due(self) -> None:
         """See `Wal.checkpoint_if_due`."""
@@ -141,13 +172,13 @@ class Connection:
         guard.unwatch(self._raw)
         replaced = self._wal is not None and not self._wal.intact()
         with contextlib.suppress(apsw.Error):
-            if self._stopped is not None or replaced or not checkpoint:
+            if self._stopped is not None or replaced or not checkpoint or self.read_only:
                 self._raw.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
             self._raw.close(True)
 
     def _set_up(self) -> None:
         self._raw.set_busy_timeout(self._busy_ms)
-        if self._raw.readonly("main"):
+        if self._raw.readonly("main") and not self.read_only:
             raise StoreUnavailable(
                 f"database {self.location} is read-only; make the file writable for this user and process"
             )

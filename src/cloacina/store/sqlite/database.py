@@ -6,21 +6,39 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from cloacina.errors import StoreError
+from cloacina.errors import StoreError, StoreUnavailable
 from cloacina.model.status import ExecutionStatus, Reason
 from cloacina.store.location import Location
 from cloacina.store.rows import (
     ClaimRequest,
+    Command,
     ExecutionFilter,
+    Expired,
+    ExpiryLook,
+    Fork,
     Group,
+    InFlight,
     NewExecution,
+    Rewrite,
     RunnerRow,
     StoredExecution,
 )
-from cloacina.store.sqlite import claims, groups, reads, runners, unowned
+from cloacina.store.sqlite import (
+    checkpoints,
+    claims,
+    commands,
+    forks,
+    groups,
+    reads,
+    retention,
+    runners,
+    unowned,
+)
+from cloacina.store.sqlite import versions as version_rows
 from cloacina.store.sqlite.batches import encode
 from cloacina.store.sqlite.connection import Connection, create
 from cloacina.store.sqlite.migrations.prepare import prepare
+from cloacina.store.sqlite.partial import being_made
 
 
 class Database:
@@ -35,6 +53,12 @@ class Database:
         self._location = location.resolved()
         self._busy_timeout = busy_timeout
         self._in_memory: Connection | None = None
+        self._written: Connection | None = None
+
+    @property
+    def location(self) -> Location:
+        """Where the database is, with links followed."""
+        return self._location
 
     @property
     def path(self) -> Path | None:
@@ -46,6 +70,11 @@ class Database:
         """The folder for the leases of runners; None in memory. It is not made here."""
         return self._location.runners
 
+    @property
+    def payloads(self) -> Path | None:
+        """The folder for payload files; None in memory. It is not made here."""
+        return self._location.payloads
+
     def writer(self) -> SqliteWriter:
         """Make the file if there is none, check and migrate it, and open the store that writes.
 
@@ -53,6 +82,10 @@ class Database:
         nothing open then.
         """
         if self._location.path is not None:
+            if being_made(self._location.path):
+                raise StoreUnavailable(
+                    f"database {self._location} is being restored: start again when that has ended"
+                )
             create(self._location.path)
         connection = Connection(self._location, busy_timeout=self._busy_timeout)
         try:
@@ -63,6 +96,7 @@ class Database:
             raise
         if self._location.path is None:
             self._in_memory = connection
+        self._written = connection
         return SqliteWriter(connection)
 
     def reader(self) -> SqliteReader:
@@ -75,6 +109,11 @@ class Database:
         if self._in_memory is None:
             raise StoreError("a database in memory is read through its writer; open the writer first")
         return SqliteReader(self._in_memory, owned=False)
+
+    def check_files(self) -> None:
+        """Raise `ForeignConnection` if the files are not those that the writer opened. Runs no SQL."""
+        if self._written is not None:
+            self._written.check_files()
 
     def wal_signature(self) -> tuple[int, int] | None:
         """Size and modification time (ns) of the write-ahead log: a commit of any process changes them.
@@ -108,7 +147,13 @@ class SqliteWriter:
         runners.register(self._connection, row)
 
     def register_versions(self, runner: str, versions: Sequence[tuple[str, str, str]], now: int) -> None:
-        runners.offer(self._connection, runner, versions, now)
+        version_rows.offer(self._connection, runner, versions, now)
+
+    def rewrite(self, runner: str, rewrites: Sequence[Rewrite], now: int) -> list[str]:
+        return version_rows.rewrite(self._connection, runner, rewrites, now)
+
+    def insert_forks(self, made: Sequence[Fork], once: bool) -> list[str | None]:
+        return forks.insert(self._connection, made, once)
 
     def recover(self, runner: str, reason: Reason, now: int) -> int:
         return runners.recover(self._connection, runner, reason, now)
@@ -116,8 +161,23 @@ class SqliteWriter:
     def free_orphans(self, now: int) -> int:
         return runners.free_orphans(self._connection, now)
 
-    def cancel_unowned(self, execution: str, now: int) -> ExecutionStatus | None:
-        return unowned.cancel(self._connection, execution, now)
+    def send(self, command: Command) -> tuple[ExecutionStatus, bool] | None:
+        return commands.send(self._connection, command)
+
+    def withdraw(self, command: str) -> None:
+        commands.withdraw(self._connection, command)
+
+    def missing(self, executions: Sequence[str]) -> list[str]:
+        return reads.missing(self._connection, executions)
+
+    def instance(self) -> str:
+        return reads.instance(self._connection)
+
+    def prune(self, executions: Sequence[str]) -> list[str]:
+        return retention.prune(self._connection, executions)
+
+    def forget_runners(self, before: int) -> int:
+        return retention.forget_runners(self._connection, before)
 
     def foreign_change(self) -> bool:
         before, self._data_version = self._data_version, self._connection.value("PRAGMA data_version")
@@ -145,6 +205,32 @@ class SqliteReader:
     def executions(self, filter: ExecutionFilter) -> list[StoredExecution]:
         return reads.listed(self._connection, filter)
 
+    def commands(self, runner: str) -> list[Command]:
+        return commands.of_owner(self._connection, runner)
+
+    def checkpoints(self, execution: str, task: str) -> dict[str, str]:
+        return checkpoints.stored(self._connection, execution, task)
+
+    def outstanding(self, command: str) -> bool:
+        return commands.outstanding(self._connection, command)
+
+    def dag(self, workflow: str, version: str | None) -> tuple[str, str] | None:
+        return version_rows.dag(self._connection, workflow, version)
+
+    def stranded(
+        self, versions: Sequence[tuple[str, str]], known: Sequence[str], limit: int
+    ) -> list[InFlight]:
+        return version_rows.stranded(self._connection, versions, known, limit)
+
+    def in_flight(self, after: str, limit: int) -> list[InFlight]:
+        return version_rows.in_flight(self._connection, after, limit)
+
+    def forks_of(self, executions: Sequence[str]) -> dict[str, str]:
+        return forks.forks_of(self._connection, executions)
+
+    def expired(self, look: ExpiryLook) -> Expired:
+        return retention.expired(self._connection, look)
+
     def ended(self, ids: Sequence[str]) -> list[str]:
         return reads.ended(self._connection, ids)
 
@@ -154,14 +240,17 @@ class SqliteReader:
     def next_wake_up(self, versions: Sequence[tuple[str, str]]) -> int | None:
         return reads.next_wake_up(self._connection, versions)
 
+    def instance(self) -> str:
+        return reads.instance(self._connection)
+
     def runners(self) -> list[RunnerRow]:
         return runners.alive(self._connection)
 
     def versions(self, workflow: str) -> list[str]:
-        return runners.versions(self._connection, workflow)
+        return version_rows.versions(self._connection, workflow)
 
     def offered(self, workflow: str, version: str) -> list[str]:
-        return runners.offered(self._connection, workflow, version)
+        return version_rows.offered(self._connection, workflow, version)
 
     def close(self) -> None:
         if self._owned:

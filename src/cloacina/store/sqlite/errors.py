@@ -15,6 +15,8 @@ from cloacina.errors import (
     StoreUnavailable,
 )
 
+RESTORE = "restore a backup with cloacina.backup.restore(backup, url)"
+
 
 class Meaning(NamedTuple):
     """The class of error that a code becomes, what happened, and what to do."""
@@ -37,12 +39,8 @@ _READ_ONLY = Meaning(
     StoreUnavailable, "is read-only", "make the file and its folder writable for this user and process"
 )
 _MISFIT = Meaning(StoreRefused, "refused the content", "it can never be stored as it is")
-_DAMAGED = Meaning(
-    StoreCorrupt, "is damaged", "stop every process that uses it and restore the file from a backup"
-)
-_FOREIGN = Meaning(
-    StoreCorrupt, "is not an SQLite database", "give another path, or restore the file from a backup"
-)
+_DAMAGED = Meaning(StoreCorrupt, "is damaged", f"stop every process that uses it and {RESTORE}")
+_FOREIGN = Meaning(StoreCorrupt, "is not an SQLite database", f"give another path, or {RESTORE}")
 _MOVED = Meaning(
     ForeignConnection, "was moved or replaced while it was open", "put the file back and start again"
 )

@@ -8,16 +8,19 @@ from cloacina.errors import Fenced
 from cloacina.store.rows import (
     AttemptEnd,
     AttemptStart,
+    Checkpoint,
     Event,
     Group,
     Item,
     NewExecution,
     Progress,
+    Shift,
     StoredExecution,
     Verdict,
 )
-from cloacina.store.sqlite import claims
+from cloacina.store.sqlite import claims, commands
 from cloacina.store.sqlite.batches import Batch, RowKind, Unfit, batches, explained, write
+from cloacina.store.sqlite.checkpoints import CHECKPOINTS, SHIFTS
 from cloacina.store.sqlite.connection import Connection
 
 _FENCE = "UPDATE runners SET group_no = ?2 WHERE id = ?1 AND state = 'alive' AND group_no = ?2 - 1"
@@ -54,7 +57,7 @@ ATTEMPT_STARTS = RowKind(
 
 ATTEMPT_ENDS = RowKind(
     noun="attempt ends",
-    complaint="these attempts are not running",
+    complaint="these attempts are not under way",
     write="""
         UPDATE attempts
         SET state = sent.state, finished = sent.finished, retry_at = sent.retry_at, delta = sent.delta,
@@ -65,12 +68,13 @@ ATTEMPT_ENDS = RowKind(
                 value ->> 8 AS reason
             FROM jsonb_each(?)) AS sent
         WHERE attempts.execution = sent.execution AND attempts.task = sent.task
-            AND attempts.attempt = sent.attempt AND attempts.state = 'running'""",
+            AND attempts.attempt = sent.attempt AND attempts.state IN ('running', 'deferred')""",
     unfit="""
         SELECT value ->> 0, value ->> 1, value ->> 2 FROM jsonb_each(?)
         WHERE NOT EXISTS (
             SELECT 1 FROM attempts
-            WHERE execution = value ->> 0 AND task = value ->> 1 AND attempt = value ->> 2 AND state = 'running')
+            WHERE execution = value ->> 0 AND task = value ->> 1 AND attempt = value ->> 2
+                AND state IN ('running', 'deferred'))
         LIMIT 3""",
 )
 
@@ -130,6 +134,9 @@ def commit(connection: Connection, group: Group) -> list[StoredExecution]:
                 return claims.owned(connection, group.runner, group.claim.now) if group.claim else []
             for batch in prepared:
                 write(connection, batch)
+            obeyed = [command for item in group.items for command in item.obeyed]
+            if obeyed:
+                commands.obeyed(connection, obeyed)
             return claims.claim(connection, group.runner, group.claim) if group.claim else []
     except Unfit as unfit:
         raise explained(connection, unfit) from unfit
@@ -154,6 +161,8 @@ def _prepare(items: Iterable[Item]) -> list[Batch]:
     verdicts: list[Verdict] = []
     progress: list[Progress] = []
     events: list[Event] = []
+    shifts: list[Shift] = []
+    checkpoints: list[Checkpoint] = []
     for item in items:
         if item.new is not None:
             new.append(item.new)
@@ -163,8 +172,12 @@ def _prepare(items: Iterable[Item]) -> list[Batch]:
         ends += item.ends
         verdicts += item.verdicts
         events += item.events
+        shifts += item.shifts
+        checkpoints += item.checkpoints
     return [
         *batches(NEW_EXECUTIONS, new),
+        *batches(SHIFTS, shifts),
+        *batches(CHECKPOINTS, checkpoints),
         *batches(ATTEMPT_ENDS, ends),
         *batches(ATTEMPT_STARTS, starts),
         *batches(VERDICTS, verdicts),

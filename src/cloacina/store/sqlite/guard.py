@@ -24,7 +24,10 @@ from cloacina.store.location import Location
 Identity: TypeAlias = tuple[int, int]
 """Device and inode of a file."""
 
-REMEDY = "read it through the runner or from another process, or shut the runner down first"
+REMEDY = (
+    "read it through the runner, with cloacina.open_readonly(url) or from another process, copy it with "
+    "runner.backup(path), or shut the runner down first"
+)
 
 _open: dict[weakref.ref[apsw.Connection], dict[Identity, str]] = {}
 _inherited: frozenset[Identity] = frozenset()
@@ -38,15 +41,19 @@ def watch(connection: apsw.Connection, location: Location) -> None:
     that the process opens.
     """
     _install()
-    files = (location.path, location.wal, location.shm)
     _open[weakref.ref(connection, _forget)] = {
-        identity: str(file) for file in files if file and (identity := identify(file))
+        identity: str(file) for file in location.files if (identity := identify(file))
     }
 
 
 def unwatch(connection: apsw.Connection) -> None:
     """Forget ``connection``, which is closed."""
     _forget(weakref.ref(connection))
+
+
+def is_open(path: str | os.PathLike[str]) -> bool:
+    """True if ``path`` leads to a file of a database that is open in this process."""
+    return _watched(path) is not None
 
 
 def refuse_inherited(location: Location) -> None:

@@ -46,6 +46,10 @@ _ENDED = f"""
     SELECT json_group_array(id) {_CHOSEN}
     WHERE status IN ('completed', 'failed', 'cancelled')"""
 
+_MISSING = """
+    SELECT json_group_array(value) FROM json_each(?)
+    WHERE NOT EXISTS (SELECT 1 FROM executions WHERE id = value)"""
+
 _PENDING = """
     SELECT (SELECT count(*) FROM executions INDEXED BY executions_claim
             WHERE owner IS NULL AND status IN ('pending', 'running') AND wake_at IS NULL)
@@ -102,6 +106,16 @@ def pending(connection: Connection) -> int:
     """See `ReadStore.pending`."""
     count: int = connection.value(_PENDING)
     return count
+
+
+def missing(connection: Connection, ids: Sequence[str]) -> list[str]:
+    """See `WriteStore.missing`."""
+    return decode_ids(connection.value(_MISSING, (encode(ids),)))
+
+
+def instance(connection: Connection) -> str:
+    """See `WriteStore.instance`."""
+    return str(connection.value("SELECT value FROM meta WHERE key = 'instance'"))
 
 
 def next_wake_up(connection: Connection, versions: Sequence[tuple[str, str]]) -> int | None:

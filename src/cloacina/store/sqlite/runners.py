@@ -1,33 +1,21 @@
-"""Runners: their rows, what they offer, and what becomes of their work when they are gone."""
+"""Runners: their rows, and what becomes of their work when they are gone."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from cloacina.model.status import Reason, RunnerState
 from cloacina.store.rows import RunnerRow
-from cloacina.store.sqlite.batches import encode
 from cloacina.store.sqlite.connection import Connection
 
 _REGISTER = "INSERT INTO runners (id, host, pid, started, state, group_no) VALUES (?, ?, ?, ?, ?, ?)"
-
-_KNOWN = """
-    INSERT INTO workflow_versions (workflow, version, dag, registered)
-    SELECT value ->> 0, value ->> 1, value ->> 2, ?2 FROM jsonb_each(?1) WHERE true
-    ON CONFLICT DO NOTHING"""
-
-_OFFER = """
-    INSERT INTO runner_workflows (workflow, version, runner)
-    SELECT value ->> 0, value ->> 1, ?2 FROM jsonb_each(?1) WHERE true
-    ON CONFLICT DO NOTHING"""
 
 _END = "UPDATE runners SET state = ?2 WHERE id = ?1 AND state = 'alive'"
 
 _WITHDRAW = "DELETE FROM runner_workflows WHERE runner = ?"
 
 _INTERRUPT = """
-    UPDATE attempts SET state = 'interrupted', reason = ?2, finished = ?3
-    WHERE runner = ?1 AND state = 'running' AND execution IN (
+    UPDATE attempts
+    SET state = 'interrupted', reason = CASE WHEN state = 'deferred' THEN 'deferred' ELSE ?2 END, finished = ?3
+    WHERE runner = ?1 AND state IN ('running', 'deferred') AND execution IN (
         SELECT id FROM executions INDEXED BY executions_owner WHERE owner = ?1)"""
 
 _TELL = """
@@ -47,25 +35,11 @@ _ORPHANS = """
 
 _ALIVE = "SELECT id, host, pid, started, state, group_no FROM runners WHERE state = 'alive' ORDER BY id"
 
-_VERSIONS = "SELECT version FROM workflow_versions WHERE workflow = ? ORDER BY registered, rowid"
-
-_OFFERED = """
-    SELECT runner FROM runner_workflows JOIN runners ON runners.id = runner AND runners.state = 'alive'
-    WHERE workflow = ? AND version = ? ORDER BY runner"""
-
 
 def register(connection: Connection, row: RunnerRow) -> None:
     """See `WriteStore.register_runner`."""
     with connection.transaction():
         connection.change(_REGISTER, row)
-
-
-def offer(connection: Connection, runner: str, versions: Sequence[tuple[str, str, str]], now: int) -> None:
-    """See `WriteStore.register_versions`."""
-    text = encode(versions)
-    with connection.transaction():
-        connection.change(_KNOWN, (text, now))
-        connection.change(_OFFER, (text, runner))
 
 
 def recover(connection: Connection, runner: str, reason: Reason, now: int) -> int:
@@ -82,19 +56,16 @@ def free_orphans(connection: Connection, now: int) -> int:
         return sum(_free(connection, owner, Reason.CRASH, now) for (owner,) in connection.rows(_ORPHANS))
 
 
+def free_everything(connection: Connection, now: int) -> None:
+    """Declare every runner dead and free what it owned, within the current transaction; none has crashed."""
+    owners = {row.id for row in alive(connection)} | {row[0] for row in connection.rows(_ORPHANS)}
+    for owner in sorted(owners):
+        _free(connection, owner, Reason.LOST_LEASE, now)
+
+
 def alive(connection: Connection) -> list[RunnerRow]:
     """See `ReadStore.runners`."""
     return [RunnerRow(*row) for row in connection.rows(_ALIVE)]
-
-
-def versions(connection: Connection, workflow: str) -> list[str]:
-    """See `ReadStore.versions`."""
-    return [row[0] for row in connection.rows(_VERSIONS, (workflow,))]
-
-
-def offered(connection: Connection, workflow: str, version: str) -> list[str]:
-    """See `ReadStore.offered`."""
-    return [row[0] for row in connection.rows(_OFFERED, (workflow, version))]
 
 
 def _free(connection: Connection, runner: str, reason: Reason, now: int) -> int:

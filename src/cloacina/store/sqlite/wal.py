@@ -7,6 +7,7 @@ import contextlib
 import apsw
 
 from cloacina.errors import ForeignConnection
+from cloacina.observe.logs import get_logger
 from cloacina.store.location import Location
 from cloacina.store.sqlite.guard import Identity, identify
 
@@ -16,28 +17,52 @@ CHECKPOINT_PAGES = 1_000
 LARGE_PAGES = 16_000
 """Pages (about 64 MB) beyond which a checkpoint also tries to empty the log, if nobody reads from it."""
 
+ALARM_PAGES = 250_000
+"""Pages (about 1 GB) beyond which a log that cannot be emptied is complained of."""
+
+log = get_logger("store")
+
 
 class Wal:
     """The log of the writer's connection."""
 
-    __slots__ = ("_busy_ms", "_connection", "_copied_at", "_identities", "_location", "_pages", "_paths")
+    __slots__ = (
+        "_alarmed",
+        "_busy_ms",
+        "_connection",
+        "_copied_at",
+        "_identities",
+        "_location",
+        "_pages",
+        "_paths",
+    )
 
-    def __init__(self, connection: apsw.Connection, location: Location, busy_ms: int) -> None:
-        """``busy_ms``: the milliseconds that the connection waits for a lock, when this log lets it."""
+    def __init__(
+        self, connection: apsw.Connection, location: Location, opened: Identity | None, busy_ms: int
+    ) -> None:
+        """``opened``: the database file before it was opened, which it must still be.
+
+        ``busy_ms``: the milliseconds that the connection waits for a lock, when this log lets it.
+        """
         self._connection = connection
         self._busy_ms = busy_ms
         self._location = location
-        self._paths = tuple(path for path in (location.path, location.wal) if path is not None)
+        self._paths = location.files
         self._identities = self._identify()
+        if self._identities[0] != opened:
+            raise ForeignConnection(
+                f"database {location} was replaced while it was being opened, perhaps by a restore; open it again"
+            )
         self._pages = 0
         self._copied_at = 0
+        self._alarmed = False
         connection.set_wal_hook(self._grown)
 
     def verify(self) -> None:
-        """Raise `ForeignConnection` if the database or its log is not the file that it was.
+        """Raise `ForeignConnection` if the database, its log or the log's index is not the file that it was.
 
         To be called after each commit and before it is acknowledged: what was committed to a log that is no
-        longer there is lost when this process ends.
+        longer there is lost when this process ends; and two indexes are two sets of locks on one log.
         """
         if not self.intact():
             raise ForeignConnection(
@@ -64,8 +89,26 @@ class Wal:
             self._checkpoint(apsw.SQLITE_CHECKPOINT_PASSIVE)
             if self._pages > LARGE_PAGES:
                 self._checkpoint(apsw.SQLITE_CHECKPOINT_TRUNCATE)
+                self._complain()
         finally:
             self._connection.set_busy_timeout(self._busy_ms)
+
+    def _complain(self) -> None:
+        """Say once that the log is held, for as long as it is."""
+        held = self._pages > ALARM_PAGES and not self._empty()
+        if held and not self._alarmed:
+            log.warning(
+                "the write-ahead log %s has more than %d pages and cannot be emptied: somebody has been reading the "
+                "database all the time; find that program and end its query",
+                self._location.wal, ALARM_PAGES,
+            )  # fmt: skip
+        self._alarmed = held
+
+    def _empty(self) -> bool:
+        try:
+            return self._location.wal is None or self._location.wal.stat().st_size == 0
+        except OSError:
+            return True
 
     def _checkpoint(self, mode: int) -> None:
         with contextlib.suppress(apsw.BusyError, apsw.LockedError):

@@ -13,6 +13,7 @@ import apsw
 
 from cloacina.errors import SchemaTooNew, StoreBusy, StoreCorrupt, StoreUnavailable
 from cloacina.store.sqlite.connection import Connection
+from cloacina.store.sqlite.errors import RESTORE
 from cloacina.store.sqlite.migrations import APPLICATION_ID, MIGRATIONS
 
 CHECKED_BYTES = 100_000_000
@@ -30,17 +31,20 @@ def prepare(connection: Connection) -> None:
     Nothing is written to a database that is refused. Raises `StoreCorrupt` if it is damaged or somebody
     else's, `SchemaTooNew`, and `StoreUnavailable` where it cannot have a write-ahead log.
     """
-    version = _recognise(connection)
+    version = recognise(connection)
     if version:
         _check(connection)
     _use_wal(connection)
     if version < len(MIGRATIONS):
         with connection.transaction():
-            _migrate(connection, _recognise(connection))
+            _migrate(connection, recognise(connection))
 
 
-def _recognise(connection: Connection) -> int:
-    """The schema version of the database, 0 for an empty one."""
+def recognise(connection: Connection) -> int:
+    """The schema version of the database, 0 for an empty one.
+
+    Raises `StoreCorrupt` if it is somebody else's, `SchemaTooNew`.
+    """
     size = _file_size(connection)
     with connection.snapshot():  # another process may be making the database right now
         application = connection.value("PRAGMA application_id")
@@ -79,7 +83,7 @@ def _check(connection: Connection) -> None:
     if problem != "ok":
         raise StoreCorrupt(
             f"database {connection.location} is damaged ({str(problem).splitlines()[-1]}); stop every process "
-            "that uses it and restore the file from a backup"
+            f"that uses it and {RESTORE}"
         )
 
 

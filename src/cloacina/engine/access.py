@@ -1,0 +1,203 @@
+"""Access: what every process that has the database open can do with it: look, wait, send commands.
+
+A runner adds a life to it, in which executions are driven; a client has nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import builtins
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import Any, cast
+
+from cloacina.clock import Clock
+from cloacina.engine.doorbell import Doorbell
+from cloacina.engine.driving.records import info_of, result_of
+from cloacina.engine.explain import Explanation, explain
+from cloacina.engine.forks import Forks
+from cloacina.engine.hub import Hub, Told
+from cloacina.engine.intake import Intake
+from cloacina.engine.storage.storage import Storage
+from cloacina.engine.submission import check_seconds
+from cloacina.errors import CommandTimeout, ExecutionNotFound, ExecutionParked, PayloadError, ResultTimeout
+from cloacina.model.ids import new_id
+from cloacina.model.json.values import Limits, decode
+from cloacina.model.result import ExecutionInfo, ExecutionResult
+from cloacina.model.status import CommandKind, ExecutionStatus
+from cloacina.settings import Settings
+from cloacina.store.rows import Command, ExecutionFilter, StoredExecution
+
+
+class Access:
+    """See the module's text.
+
+    ``changed`` is called when another process wrote, ``stored`` when there may be something new to claim.
+    """
+
+    def __init__(
+        self,
+        storage: Storage,
+        settings: Settings,
+        clock: Clock,
+        *,
+        changed: Callable[[], Awaitable[None]],
+        stored: Callable[[], None],
+    ) -> None:
+        self.writer = storage.writer
+        self.reader = storage.reader
+        self.hub = Hub()
+        self.bell = Doorbell(storage, clock, changed)
+        self.intake = Intake(storage.writer, storage.reader, settings.max_pending, stored)
+        self.left: Callable[[], Awaitable[None]] | None = None
+        """Called after a command was left for an owner, who may be in this process."""
+        self._clock = clock
+        self._stored = stored
+        self._patience = settings.command_timeout
+        self._tasks: dict[tuple[str, str], tuple[str, ...]] = {}
+        self.forks = Forks(self, clock, Limits(settings.max_value_bytes, settings.max_context_bytes))
+
+    # Looking.
+
+    async def stored(self, execution: str) -> StoredExecution:
+        """An execution as it is stored now. Raises `ExecutionNotFound`."""
+        check_id(execution)
+        stored = await self.reader.run(lambda store: store.execution(execution))
+        if stored is None:
+            raise unknown(execution)
+        return stored
+
+    async def get(self, execution: str) -> ExecutionResult:
+        """An execution as it is stored now, ended or not."""
+        return await self.result_of(await self.stored(execution))
+
+    async def status(self, execution: str) -> ExecutionStatus:
+        """Where an execution stands."""
+        return (await self.stored(execution)).status
+
+    async def explain(self, execution: str) -> Explanation:
+        """Why an execution is where it is, as far as the store tells."""
+        return await explain(self, await self.stored(execution))
+
+    async def list(self, filter: ExecutionFilter) -> builtins.list[ExecutionInfo]:
+        """Executions that match, newest first, without their tasks."""
+        rows = await self.reader.run(lambda store: store.executions(filter))
+        return [info_of(row) for row in rows]
+
+    async def result_of(self, stored: StoredExecution) -> ExecutionResult:
+        """A stored execution, told."""
+        return result_of(stored, await self.task_ids(stored.workflow, stored.version))
+
+    async def task_ids(self, workflow: str, version: str) -> tuple[str, ...]:
+        """The ids of a workflow's tasks in canonical order; empty if nobody has registered that version."""
+        known = self._tasks.get((workflow, version))
+        if known is None:
+            found = await self.reader.run(lambda store: store.dag(workflow, version))
+            if found is None:
+                return ()
+            dag = cast("dict[str, Any]", decode(found[1]))
+            known = self._tasks[workflow, version] = tuple(task["id"] for task in dag["tasks"])
+        return known
+
+    # Waiting.
+
+    async def result(self, execution: str, timeout: float | None) -> ExecutionResult:
+        """Wait for an execution that is not driven in this process to end."""
+        check_seconds("timeout", timeout)
+        future = self.hub.wait(execution)
+        try:
+            stored = await self.stored(execution)
+            if stored.status.terminal:
+                return await self.result_of(stored)
+            if stored.status is ExecutionStatus.PARKED:
+                raise ExecutionParked(f"execution {execution} was set aside: {stored.error}")
+            return await told(execution, future, timeout)
+        finally:
+            self.hub.leave(execution, future)
+
+    async def tell(self, ids: Sequence[str]) -> None:
+        """Tell those who wait for executions which of them have ended or were parked, as stored."""
+        ended = await self.reader.run(lambda store: store.ended(ids))
+        for execution in ended:
+            try:
+                result = await self.get(execution)
+            except PayloadError as error:
+                self.hub.refuse(execution, error)
+            else:
+                self.hub.tell(execution, partial(_same, result))
+
+    # Commands.
+
+    async def command(self, kind: CommandKind, execution: str) -> ExecutionStatus:
+        """Have a command carried out, by the owner if there is one; return the status afterwards.
+
+        Raises `ExecutionNotFound`, and `CommandTimeout` if the owner does not answer in time.
+        """
+        check_id(execution)
+        now = self._clock.now()
+        command = Command(new_id(now), execution, kind, now)
+        status, left = await self._deliver(command)
+        if not left:
+            return status
+        try:
+            async with asyncio.timeout(self._patience):
+                return await self._obeyed(command)
+        except TimeoutError:
+            raise CommandTimeout(
+                f"the owner of execution {execution} has not carried out {kind!r} in {self._patience}s; the command "
+                "stays, and takes effect when the owner answers or another runner takes over: look again later"
+            ) from None
+
+    async def _obeyed(self, command: Command) -> ExecutionStatus:
+        """Wait until a command that was left for an owner took effect, or until it can be carried out here."""
+        while True:
+            heard = self.bell.listen()
+            if self.left is not None:
+                await self.left()
+            if not await self.reader.run(lambda store: store.outstanding(command.id)):
+                return (await self.stored(command.execution)).status
+            stored = await self.stored(command.execution)
+            if stored.owner is None:
+                status, left = await self._deliver(command)
+                if not left:
+                    await self.writer.run(lambda store: store.withdraw(command.id))
+                    return status
+            await heard
+
+    async def _deliver(self, command: Command) -> tuple[ExecutionStatus, bool]:
+        sent = await self.writer.run(lambda store: store.send(command))
+        if sent is None:
+            raise unknown(command.execution)
+        if sent[0].terminal:
+            await self.tell([command.execution])
+        elif not sent[1]:
+            self._stored()
+        return sent
+
+
+def _same(result: ExecutionResult) -> ExecutionResult:
+    return result
+
+
+async def told(execution: str, future: asyncio.Future[Told], timeout: float | None) -> ExecutionResult:
+    """Wait ``timeout`` seconds at most to be told of an execution's end."""
+    if timeout is None:
+        return (await future)()
+    try:
+        async with asyncio.timeout(timeout):
+            return (await future)()
+    except TimeoutError:
+        raise ResultTimeout(
+            f"execution {execution} had not ended after {timeout}s; it goes on, ask again with result()"
+        ) from None
+
+
+def check_id(execution: object) -> None:
+    """Raise `ExecutionNotFound` for what cannot be an id."""
+    if not isinstance(execution, str) or not execution.isascii():
+        raise unknown(execution)
+
+
+def unknown(execution: object) -> ExecutionNotFound:
+    """The error about an id that no execution has."""
+    return ExecutionNotFound(f"no execution has the id {execution!r:.80} in this database")

@@ -1,0 +1,164 @@
+"""The client: everything that needs no code, beside a runner that has it."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cloacina.blocking import BlockingClient
+from cloacina.client import Client
+from cloacina.clock import SystemClock
+from cloacina.errors import (
+    ExecutionNotFound,
+    ForkedProcess,
+    IdempotencyConflict,
+    RunnerClosed,
+    UnknownWorkflow,
+    ValidationError,
+    WrongThread,
+)
+from cloacina.model.context import Context
+from cloacina.model.status import ExecutionStatus
+from cloacina.model.task import task
+from cloacina.model.workflow import Workflow
+from cloacina.runner import Runner
+from support.runners import Gate, runner_on
+
+COMPLETED, PENDING = ExecutionStatus.COMPLETED, ExecutionStatus.PENDING
+
+
+def doubling() -> Workflow:
+    workflow = Workflow("double")
+
+    @workflow.task
+    async def double(ctx: Context) -> None:
+        ctx["twice"] = 2 * ctx["n"]
+
+    return workflow
+
+
+def owner_on(path: Path, *workflows: Workflow, **settings: Any) -> Runner:
+    return runner_on(path, *workflows, clock=SystemClock(), **settings)
+
+
+async def test_it_submits_by_name_and_is_told_of_the_end(tmp_path: Path) -> None:
+    async with owner_on(tmp_path / "db", doubling()) as runner, Client(tmp_path / "db") as client:
+        result = await client.execute("double", {"n": 21}, tags=["by-client"], priority=3)
+        assert (result.status, result.context["twice"]) == (COMPLETED, 42)
+        assert result == await runner.get(result.id)
+        (listed,) = await client.list(workflow="double", tag="by-client")
+        assert (listed.id, listed.priority) == (result.id, 3)
+        handles = await client.submit_many("double", [{"n": n} for n in range(20)])
+        results = await asyncio.gather(*(handle.result() for handle in handles))
+        assert [one.context["twice"] for one in results] == [2 * n for n in range(20)]
+
+
+async def test_a_known_workflow_may_be_submitted_while_no_runner_is_there(tmp_path: Path) -> None:
+    async with owner_on(tmp_path / "db", doubling()):
+        pass
+    async with Client(tmp_path / "db") as client:
+        handle = await client.submit("double", {"n": 1}, key="once")
+        assert (await client.submit("double", {"n": 1}, key="once")).id == handle.id
+        with pytest.raises(IdempotencyConflict):
+            await client.submit("double", {"n": 2}, key="once")
+        assert await handle.status() is PENDING
+        assert "no live runner" in (await client.explain(handle.id)).reason
+        assert set((await client.get(handle.id)).tasks) == {"double"}
+        async with owner_on(tmp_path / "db", doubling()):
+            assert (await handle.result()).context["twice"] == 2
+
+
+async def test_an_unknown_workflow_is_refused(tmp_path: Path) -> None:
+    async with Client(tmp_path / "db") as client:
+        with pytest.raises(UnknownWorkflow, match="'double'.*start one that"):
+            await client.submit("double")
+        with pytest.raises(ValidationError, match="by their names"):
+            await client.submit(doubling())  # type: ignore[arg-type]
+        assert await client.list() == []
+        with pytest.raises(ExecutionNotFound):
+            await client.result("nothing")
+
+
+async def test_it_pauses_resumes_and_cancels(tmp_path: Path) -> None:
+    gate = Gate()
+    workflow = Workflow("gated", [task(gate.pass_through, id="it")])
+    async with owner_on(tmp_path / "db", workflow), Client(tmp_path / "db") as client:
+        handle = await client.submit("gated")
+        await gate.reached()
+        assert await handle.pause() is ExecutionStatus.PAUSED
+        assert await handle.resume() is ExecutionStatus.RUNNING
+        assert await handle.cancel() is ExecutionStatus.CANCELLED
+        assert (await handle.result()).status is ExecutionStatus.CANCELLED
+
+
+async def test_bad_inputs_store_nothing(tmp_path: Path) -> None:
+    async with owner_on(tmp_path / "db", doubling()), Client(tmp_path / "db") as client:
+        with pytest.raises(ValidationError, match="must be a mapping"):
+            await client.submit("double", 3)
+        with pytest.raises(Exception, match="nan is not JSON") as caught:
+            await client.submit_many("double", [{"n": 1}, {"n": float("nan")}])
+        assert "inputs[1]" in caught.value.__notes__[0]
+        assert await client.list() == []
+
+
+async def test_a_database_in_memory_has_no_clients() -> None:
+    client = Client("sqlite://:memory:")
+    with pytest.raises(ValidationError, match="belongs to its runner"):
+        await client.start()
+
+
+async def test_it_is_used_open_on_its_own_thread_and_in_its_own_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = Client(tmp_path / "db")
+    with pytest.raises(RunnerClosed, match="async with Client"):
+        await client.list()
+    async with client:
+        with pytest.raises(RunnerClosed, match="once"):
+            await client.start()
+        caught: list[BaseException] = []
+
+        def elsewhere() -> None:
+            with pytest.raises(WrongThread) as raised:
+                client.handle("x")._desk._asked()
+            caught.append(raised.value)
+
+        thread = threading.Thread(target=elsewhere)
+        thread.start()
+        thread.join()
+        assert caught
+        with monkeypatch.context() as patch:
+            patch.setattr("os.getpid", lambda: 1)
+            with pytest.raises(ForkedProcess, match="after the fork"):
+                await client.list()
+    with pytest.raises(RunnerClosed):
+        await client.list()
+
+
+async def test_those_who_wait_are_told_when_it_is_shut_down(tmp_path: Path) -> None:
+    gate = Gate()
+    workflow = Workflow("gated", [task(gate.pass_through, id="it")])
+    async with owner_on(tmp_path / "db", workflow):
+        client = Client(tmp_path / "db")
+        await client.start()
+        handle = await client.submit("gated")
+        waiting = asyncio.ensure_future(handle.result())
+        await gate.reached()
+        await client.shutdown()
+        with pytest.raises(RunnerClosed, match="goes on"):
+            await waiting
+        gate.open()
+
+
+def test_the_blocking_client(tmp_path: Path) -> None:
+    from cloacina.blocking import BlockingRunner
+
+    with BlockingRunner(tmp_path / "db", workflows=[doubling()]), BlockingClient(tmp_path / "db") as client:
+        assert client.execute("double", {"n": 4}).context["twice"] == 8
+        handle = client.submit("double", {"n": 5})
+        assert handle.result().context["twice"] == 10
+        assert client.handle(handle.id).status() is COMPLETED
