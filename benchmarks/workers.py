@@ -55,8 +55,8 @@ async def share(database: str) -> float:
     async with Client(database) as client:
         handles = await client.submit_many("chain_1", [INPUT] * EXECUTIONS)
         await handles[-1].result()
-        while await client.list(status=["pending", "running"], limit=1):
-            await asyncio.sleep(0.05)
+        while live := await client.list(status=["pending", "running"], limit=1):
+            await client.result(live[0].id)
         first = min(one.created for one in await client.list(limit=EXECUTIONS))
         ends = [one.finished for one in await client.list(status="completed", limit=EXECUTIONS)]
     if len(ends) != EXECUTIONS:

@@ -73,7 +73,7 @@ class BlockingExecutionHandle:
 
 
 class BlockingDesk:
-    """What a `BlockingRunner` and a `BlockingClient` both answer, about executions of every process on their database."""
+    """What `BlockingRunner` and `BlockingClient` both answer, about executions of every process on their database."""
 
     _portal: Portal
     _desk: Desk
@@ -403,11 +403,11 @@ class BlockingRunner(BlockingDesk):
 class BlockingClient(BlockingDesk):
     """`Client` for code that blocks: scripts, Flask, Django, notebooks.
 
-    Submits, watches and commands executions that runners in other processes drive.
+    Submits, watches and commands executions that are driven in other processes.
 
-    ``url`` names an SQLite file as for `BlockingRunner`; a database in memory belongs to one runner alone. Workflows are
-    named: a runner must have registered them with the database, and an input is checked against a workflow's
-    model by the runner that claims the execution. ``settings`` default to `Settings.from_environment`;
+    ``url`` names an SQLite file as for `BlockingRunner`; a database in memory belongs to one runner alone. Workflows
+    are named: a runner must have registered them with the database, and an input is checked against a
+    workflow's model by the runner that claims the execution. ``settings`` default to `Settings.from_environment`;
     ``payloads`` are those of the runners.
 
     Raises `ValidationError` for bad arguments, and on entering `StoreError` for a database that cannot be opened.

@@ -30,11 +30,11 @@ from cloacina.store.rows import NewExecution
 
 
 class Client(Desk):
-    """Submits, watches and commands executions that runners in other processes drive.
+    """Submits, watches and commands executions that are driven in other processes.
 
-    ``url`` names an SQLite file as for `Runner`; a database in memory belongs to one runner alone. Workflows are
-    named: a runner must have registered them with the database, and an input is checked against a workflow's
-    model by the runner that claims the execution. ``settings`` default to `Settings.from_environment`;
+    ``url`` names an SQLite file as for `Runner`; a database in memory belongs to one runner alone. Workflows
+    are named: a runner must have registered them with the database, and an input is checked against a
+    workflow's model by the runner that claims the execution. ``settings`` default to `Settings.from_environment`;
     ``payloads`` are those of the runners.
 
     Raises `ValidationError` for bad arguments, and on entering `StoreError` for a database that cannot be opened.

@@ -95,7 +95,7 @@ class Asked(Protocol):
 
 
 class Desk(ABC):
-    """What a `Runner` and a `Client` both answer, about executions of every process on their database."""
+    """What `Runner` and `Client` both answer, about executions of every process on their database."""
 
     async def result(self, id: str, timeout: float | None = None) -> ExecutionResult:
         """Wait for the execution ``id`` to end, ``timeout`` seconds at most.

@@ -16,6 +16,7 @@ NAMES = {
     "03_dependencies.py",
     "04_resilient_pipeline.py",
     "05_crash_and_resume.py",
+    "06_checkpoints.py",
     "07_retry_after_failure.py",
     "etl_real.py",
     "web_and_worker.py",
@@ -39,6 +40,7 @@ WITH_FLAGS: list[tuple[str, list[str], int, list[str]]] = [
         ["Pipeline failed", "✅ failure_notification", "⏭️ final_report: skipped", "dependency_failed"],
     ),
     (PIPELINE, ["--seed", "3", "--fetch-failure", "0.5"], 0, ["Pipeline "]),
+    ("06_checkpoints.py", [], 0, ["attempt 2: interrupted deferred", "There is one order in the shop's book."]),
     ("web_and_worker.py", [], 0, ["completed: Rome: 14.0", "failed: the input of workflow 'report'"]),
     (
         "07_retry_after_failure.py",

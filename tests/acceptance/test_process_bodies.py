@@ -95,20 +95,13 @@ async def test_a_huge_context_goes_there_and_back() -> None:
 
 
 async def test_a_body_sees_what_the_execution_was_started_with() -> None:
-    first, second = (
-        task(bodies.touches_everything, id="a"),
-        task(bodies.reads_input, id="b", dependencies=["a"], executor="process"),
-    )
+    first = task(bodies.touches_everything, id="a")
+    second = task(bodies.reads_input, id="b", dependencies=["a"], executor="process", retry=False)
     given = {"list": [], "object": {}, "gone": 1, "number": 1, "text": "", "n": 7}
     async with in_memory() as runner:
         result = await runner.execute(Workflow("input", [first, second]), given, timeout=60)
-        assert (
-            result.context["was"],
-            (await runner.execute(one(bodies.reads_input), {"n": 5})).context["was"],
-        ) == (
-            7,
-            5,
-        )
+        alone = await runner.execute(one(bodies.reads_input), {"n": 5}, timeout=60)
+    assert (result.context["was"], alone.context["was"]) == (7, 5)
 
 
 async def test_what_it_prints_goes_where_the_runner_prints(capfd: pytest.CaptureFixture[str]) -> None:
@@ -244,19 +237,27 @@ async def test_what_a_body_started_ends_with_it(
 ) -> None:
     fifo, begun, clock = tmp_path / "fifo", tmp_path / "begun", HandClock()
     os.mkfifo(fifo)
+    held = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
     async with in_memory(clock=clock) as runner:
         handle = await runner.submit(
             one(bodies.starts_another, timeout=5),
             {"fifo": f"{fifo}", "begun": f"{begun}", "crashes": crashes},
         )
-        held = await asyncio.to_thread(open, fifo, "rb")
-        with held:
-            await until(begun.exists)
-            if not crashes:
-                await until(lambda: clock.pending)
-                clock.advance(5)
-            assert (await handle.result(timeout=60)).status is FAILED
-            assert await asyncio.to_thread(held.read) == b""
+        await until(begun.exists)
+        if not crashes:
+            await until(lambda: 5.0 in clock.pending)
+            clock.advance(5)
+        assert (await handle.result(timeout=60)).status is FAILED
+        await until(lambda: ends(held), "the end of what the body started")
+    os.close(held)
+
+
+def ends(reader: int) -> bool:
+    """True if nobody holds the other end open any more."""
+    try:
+        return not os.read(reader, 1)
+    except BlockingIOError:
+        return False
 
 
 # Errors.
@@ -276,7 +277,8 @@ async def test_whatever_a_body_raises_fails_the_attempt(name: str, body: Any, tm
     assert all(len(text.encode()) <= 8192 for text in (error.type, error.message, error.traceback))
     if name != "10 MB":
         assert "process_bodies.py" in error.traceback
-    assert "engine/executors" not in error.traceback
+    if name != "StopIteration":  # which cannot leave a coroutine, and becomes the cause of a RuntimeError there
+        assert "engine/executors" not in error.traceback
 
 
 ATTEMPTS: list[tuple[Any, str, int]] = [
@@ -348,8 +350,10 @@ async def test_a_module_that_a_child_cannot_import_fails_the_attempt_and_says_wh
         await fine(runner)
     error = result.tasks["it"].error
     assert error is not None and result.tasks["it"].attempts == 1
-    assert error.message == "vanishing_module.body could not be loaded in the child process"
-    assert "No module named 'vanishing_module'" in error.traceback
+    assert error.message == (
+        "vanishing_module.body could not be loaded in the child process: "
+        "ModuleNotFoundError: No module named 'vanishing_module'"
+    )
 
 
 # Being stopped.
@@ -363,7 +367,7 @@ async def test_a_body_is_told_to_stop_and_may_tidy_up(body: Any, how: str, tmp_p
     async with in_memory(clock=clock, process_slots=1) as runner:
         handle = await runner.submit(one(body, timeout=5), {"begun": f"{begun}", "tidied": f"{tidied}"})
         await until(begun.exists)
-        await until(lambda: clock.pending)
+        await until(lambda: 5.0 in clock.pending)
         if how == "timeout":
             clock.advance(5)
             result = await handle.result(timeout=60)
@@ -372,7 +376,7 @@ async def test_a_body_is_told_to_stop_and_may_tidy_up(body: Any, how: str, tmp_p
         else:
             assert await handle.cancel() is ExecutionStatus.CANCELLED
         await fine(runner)
-        await until(lambda: tidied.exists() is body in (bodies.tidies, bodies.tidies_async))
+        assert tidied.exists() is (body in (bodies.tidies, bodies.tidies_async))
 
 
 @pytest.mark.parametrize("body", [bodies.loops_whatever_comes, bodies.holds_all_threads_up])
@@ -382,7 +386,7 @@ async def test_a_body_that_does_not_stop_is_killed(body: Any, grace: float, tmp_
     async with in_memory(clock=clock, process_slots=1, cancel_grace=grace) as runner:
         handle = await runner.submit(one(body, timeout=5), {"begun": f"{begun}"})
         await until(begun.exists)
-        await until(lambda: clock.pending)
+        await until(lambda: 5.0 in clock.pending)
         clock.advance(5)
         clock.advance(grace)
         result = await handle.result(timeout=60)
@@ -480,9 +484,11 @@ async def test_a_process_without_work_ends_after_a_while() -> None:
         pid = await fine(runner)
         clock.advance(60)
         assert await fine(runner) == pid
+        clock.advance(59)
+        assert await fine(runner) == pid
         clock.advance(119)
         await until(lambda: not executor._children, "the end of the process")
-        assert clock.pending == []
+        assert not [due for due in clock.pending if due <= 60]
         assert await fine(runner) != pid
 
 

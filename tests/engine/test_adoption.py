@@ -350,6 +350,7 @@ async def test_it_is_looked_into_again_only_by_others(deploy: Deploy) -> None:
             await look(unable)
             await look(unable)
             assert deploy.events(id) == ["recovered", "parked"]
+            assert unable._engine._adoption._refused == {id}, "what stays as it is, is not even read again"
             await look(able)
             assert (await end(able, id)).context["last"] == 3
 

@@ -17,7 +17,7 @@ from cloacina.model.status import AttemptState, ExecutionStatus, Reason
 from cloacina.model.workflow import Workflow
 from cloacina.runner import Runner
 from cloacina.store.sqlite import backup
-from support.clock import HandClock, until
+from support.clock import HandClock, turn, until
 from support.runners import Gate, crashing, in_memory, runner_on
 
 
@@ -204,7 +204,9 @@ async def test_an_idle_runner_notices_that_its_files_are_gone(tmp_path: Path, ha
     async with runner_on(tmp_path / "db", workflow(), clock=clock) as runner:
         await runner.execute("work")
         await runner.backup(tmp_path / "copy.db")
-        waits = asyncio.ensure_future(runner.result((await waiting(runner)).id))
+        gate = Gate()
+        waits = asyncio.ensure_future(runner.execute(held_by(gate)))
+        await gate.reached()
         name = {"database": "db", "log": "db-wal", "index": "db-shm"}[harm]
         (tmp_path / "copy.db").replace(tmp_path / name)
         clock.advance(runner._engine.settings.poll_interval)
@@ -213,15 +215,16 @@ async def test_an_idle_runner_notices_that_its_files_are_gone(tmp_path: Path, ha
         for call in (runner.submit("work"), runner.execute("work"), runner.list()):
             with pytest.raises(ForeignConnection):
                 await call
-        clock.advance(10 * runner._engine.settings.poll_interval)
+        for _ in range(3):
+            clock.advance(runner._engine.settings.poll_interval)
+            await turn()
 
 
-async def waiting(runner: Runner) -> Any:
-    """An execution of a workflow that nobody here knows."""
+def held_by(gate: Gate) -> Workflow:
     other = Workflow("other")
 
     @other.task
     async def it(ctx: Context) -> None:
-        await asyncio.Event().wait()
+        await gate.pass_through(ctx)
 
-    return await runner.submit(other)
+    return other

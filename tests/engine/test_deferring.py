@@ -83,16 +83,16 @@ async def state_of(runner: Runner, id: str, name: str = "it") -> AttemptState | 
     return history[-1].state if history else None
 
 
-async def deferred(runner: Runner, id: str, name: str = "it") -> None:
-    """Wait until an attempt is stored as deferred and its next look is set."""
+async def deferred(runner: Runner, id: str, *, every: float = EVERY, many: int = 1) -> None:
+    """Wait until an attempt is stored as deferred, and the next looks of so many are set."""
 
     async def come() -> None:
-        while await state_of(runner, id, name) is not DEFERRED:
+        while await state_of(runner, id) is not DEFERRED:
             await asyncio.sleep(0.001)
 
     await asyncio.wait_for(come(), 20)
     clock = cast(HandClock, runner._engine.clock)
-    await until(lambda: clock.pending, "the next look")
+    await until(lambda: clock.pending.count(every) >= many, "the next look")
 
 
 def shifts(store: Interference) -> list[str]:
@@ -111,7 +111,7 @@ async def test_a_deferred_attempt_holds_no_slot_and_no_clock(kind: str) -> None:
         assert (await runner.execute(other, timeout=20)).status is COMPLETED
         for looks in range(2, 6):
             clock.advance(EVERY)
-            await until(lambda looks=looks: waiting.looks == looks and clock.pending)
+            await until(lambda looks=looks: waiting.looks == looks and EVERY in clock.pending)
         assert await state_of(runner, handle.id) is DEFERRED
         waiting.holds = True
         clock.advance(EVERY)
@@ -161,7 +161,7 @@ async def test_the_clock_counts_only_while_the_body_runs(kind: str) -> None:
         await first.reached()
         clock.advance(6)
         first.open()
-        await deferred(runner, handle.id)
+        await deferred(runner, handle.id, every=1)
         for _ in range(5):
             clock.advance(100)
             await until(lambda: 1 in clock.pending)
@@ -200,8 +200,8 @@ async def test_deferred_executions_do_not_count_in_the_window() -> None:
     clock, waiting = HandClock(), Waiting("async")
     async with in_memory(clock=clock, async_slots=1, window=1) as runner:
         handles = await runner.submit_many(waiting.workflow, [{}] * 10)
-        for handle in handles:
-            await deferred(runner, handle.id)
+        for many, handle in enumerate(handles, 1):
+            await deferred(runner, handle.id, many=many)
         assert runner._engine.life._active == 0
         waiting.holds = True
         clock.advance(EVERY)
@@ -652,7 +652,7 @@ async def test_nobody_looks_while_the_execution_is_paused() -> None:
         waiting.holds = True
         for _ in range(3):
             clock.advance(EVERY)
-            await until(lambda: clock.pending)
+            await until(lambda: EVERY in clock.pending)
         assert (waiting.looks, await state_of(runner, handle.id)) == (1, DEFERRED)
         await runner.resume(handle.id)
         clock.advance(EVERY)

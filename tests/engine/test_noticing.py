@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import apsw
+import pytest
 
-from cloacina.clock import system_randomness
+from cloacina.clock import SystemClock, system_randomness
+from cloacina.engine import doorbell
 from cloacina.engine.doorbell import INTERVAL, Doorbell
+from cloacina.engine.storage.file_watch import FileWatch
 from cloacina.engine.storage.storage import Storage
-from support.clock import HandClock
+from support.clock import HandClock, until
 
 
 async def test_a_commit_in_the_same_tick_of_the_file_systems_clock_is_noticed(tmp_path: Path) -> None:
@@ -66,3 +70,72 @@ async def test_a_look_at_a_file_that_nobody_writes_runs_no_sql(tmp_path: Path) -
     await bell.stop()
     del storage.writer.call
     await storage.close()
+
+
+class Bell:
+    """A doorbell on a database of its own, and the connection of another process."""
+
+    def __init__(self, path: Path) -> None:
+        self.storage = Storage(path)
+        self.rung = 0
+        self._path = path
+
+    async def __aenter__(self) -> Bell:
+        await self.storage.open(system_randomness())
+        self.other = apsw.Connection(str(self._path))
+        self.bell = Doorbell(self.storage, SystemClock(), self._ring)
+        self.bell.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.bell.stop()
+        self.other.close()
+        await self.storage.close()
+
+    async def _ring(self) -> None:
+        self.rung += 1
+
+    def commit(self) -> None:
+        self.other.execute("UPDATE meta SET value = value || 'x' WHERE key = 'instance'")
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="there is no inotify")
+async def test_the_kernel_tells_of_a_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doorbell, "SLOW", 1e6)
+    async with Bell(tmp_path / "work.db") as here:
+        watch = here.bell._watch
+        assert watch is not None
+        for number in (1, 2, 3):
+            await until(lambda: watch._told is not None, "the watch")
+            here.commit()
+            await until(lambda number=number: here.rung == number, "the bell")  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("why", ["there is no watch", "it cannot be armed", "it tells nothing"])
+async def test_without_the_kernels_help_it_looks_itself(
+    why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doorbell, "SLOW", 0.01)
+    if why == "there is no watch":
+        monkeypatch.setattr(FileWatch, "of", lambda path: None)
+    else:
+        monkeypatch.setattr(FileWatch, "arm", lambda self, told: why == "it tells nothing")
+    async with Bell(tmp_path / "work.db") as here:
+        for number in (1, 2):
+            here.commit()
+            await until(lambda number=number: here.rung == number, "the bell")  # type: ignore[misc]
+
+
+async def test_a_write_while_the_watch_is_being_armed_is_not_missed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doorbell, "SLOW", 1e6)
+    async with Bell(tmp_path / "work.db") as here:
+
+        def arm(self: FileWatch, told: object) -> bool:
+            if not here.rung:
+                here.commit()
+            return True
+
+        monkeypatch.setattr(FileWatch, "arm", arm)
+        await until(lambda: here.rung, "the bell")

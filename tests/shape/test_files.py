@@ -23,6 +23,7 @@ def test_the_package_was_found() -> None:
 
 def test_no_file_is_too_long() -> None:
     lengths = {source.name: source.text.count("\n") for source in SOURCES}
+    del lengths["blocking.py"]  # generated from files that are looked at here
     assert {name: lines for name, lines in lengths.items() if lines > MOST_LINES} == {}
 
 

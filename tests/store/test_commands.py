@@ -1,4 +1,4 @@
-"""Commands: carried out where nobody owns the execution, left for the owner elsewhere, and taken away with their effect."""
+"""Commands: carried out where nobody owns the execution, else left for the owner, and gone with their effect."""
 
 from __future__ import annotations
 

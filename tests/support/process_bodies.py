@@ -17,7 +17,7 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from cloacina.errors import PermanentError, TransientError
 from cloacina.model.context import Context
@@ -322,5 +322,9 @@ def checkpoints_badly(ctx: Context) -> None:
     ctx.checkpoint("value", object)
 
 
+class Input(TypedDict):
+    n: int
+
+
 def reads_input(ctx: Context) -> None:
-    ctx["was"] = ctx.input(dict[str, int]).get("n")  # type: ignore[arg-type]
+    ctx["was"] = ctx.input(Input)["n"]

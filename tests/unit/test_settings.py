@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import os
 from dataclasses import FrozenInstanceError, fields
 from typing import Any
 
@@ -17,8 +18,13 @@ NAMES = [field.name for field in fields(Settings)]
 
 
 def test_the_window_follows_the_slots() -> None:
-    assert Settings(async_slots=10, thread_slots=5).window == 60
+    assert Settings(async_slots=10, thread_slots=5, process_slots=3).window == 72
     assert Settings(window=7).window == 7
+
+
+def test_there_is_a_process_for_each_cpu() -> None:
+    assert Settings().process_slots == len(os.sched_getaffinity(0))
+    assert Settings(process_slots=7).process_slots == 7
 
 
 def test_they_are_frozen() -> None:

@@ -29,9 +29,9 @@ from cloacina.engine.liveness.recovery import Recovery
 from cloacina.engine.registry import Registry
 from cloacina.engine.service import Service
 from cloacina.engine.storage.storage import Storage
-from cloacina.engine.upkeep import Upkeep
 from cloacina.engine.unreadable import try_again
-from cloacina.errors import ExecutionParked, Fenced, RunnerClosed, StoreError
+from cloacina.engine.upkeep import Upkeep
+from cloacina.errors import ExecutionParked, Fenced, ForeignConnection, RunnerClosed, StoreError
 from cloacina.model.json.values import Limits
 from cloacina.model.status import CommandKind, Reason, RunnerState
 from cloacina.model.workflow import Workflow
@@ -94,9 +94,7 @@ class Engine:
             raise
         self.open = True
         self._hear_again()
-        self.upkeep = Upkeep(
-            self._storage, self.settings, self.clock, lambda error: self._lost(self.life.runner, error)
-        )
+        self.upkeep = Upkeep(self._storage, self.settings, self.clock, self._moved)
         self.upkeep.start()
 
     async def stop(self, grace: float) -> None:
@@ -109,7 +107,8 @@ class Engine:
         if self._broken is None:
             await self.life.stop(0 if self._hurried else grace)
         await self._in_time(self.access.bell.stop(), grace)
-        for service in (self.upkeep, *self._services):
+        await self._in_time(self.upkeep.stop(), grace)
+        for service in self._services:
             await self._in_time(service.stop(), grace)
         if self._broken is None:
             try:
@@ -296,6 +295,10 @@ class Engine:
             self._rebirth = asyncio.get_running_loop().create_task(self._live_again(error))
         else:
             self._break(error)
+
+    def _moved(self, error: ForeignConnection) -> None:
+        if self._broken is None:
+            self._lost(self.life.runner, error)
 
     def _hear_again(self) -> None:
         unheard, self._unheard = self._unheard, None

@@ -120,8 +120,9 @@ def _input(holder: StoredExecution) -> JSON:
 def read_many(inputs: object, make: Callable[[object], NewExecution]) -> list[NewExecution]:
     """A row for each input, or the error of the first that is refused, with its place."""
     if isinstance(inputs, str | Mapping) or not isinstance(inputs, Sequence):
+        kind = type(cast(object, inputs)).__name__
         raise ValidationError(
-            f"the inputs of submit_many must be a list with one input per execution, not {type(inputs).__name__}"
+            f"the inputs of submit_many must be a list with one input per execution, not {kind}"
         )
     given = cast("Sequence[object]", inputs)
     if len(given) > MOST_AT_ONCE:

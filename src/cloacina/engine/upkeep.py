@@ -14,7 +14,7 @@ from cloacina.settings import Settings
 
 
 class Upkeep:
-    """From the start of an engine to its end. ``unsafe`` is called when the files are no longer its own."""
+    """From the start of an engine to its end. ``unsafe`` is called, again and again, when the files are not its own."""
 
     def __init__(
         self, storage: Storage, settings: Settings, clock: Clock, unsafe: Callable[[ForeignConnection], None]
@@ -22,7 +22,6 @@ class Upkeep:
         self._storage = storage
         self._unsafe = unsafe
         self._watch = Service("watch", self._look, settings.poll_interval, clock)
-        self._told = False
         self.retention = Retention(storage.writer, storage.reader, settings, clock)
         self.backups = Backups(storage)
 
@@ -44,6 +43,4 @@ class Upkeep:
         try:
             self._storage.check_files()
         except ForeignConnection as error:
-            if not self._told:
-                self._told = True
-                self._unsafe(error)
+            self._unsafe(error)

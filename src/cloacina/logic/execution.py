@@ -197,7 +197,7 @@ class ExecutionState:
         return self._setbacks
 
     def _cascade(self, ended: list[int], found: Consequences) -> None:
-        dependents, dependencies = self.dag.dependents, self.dag.dependencies
+        dependents = self.dag.dependents
         while ended:
             index = ended.pop()
             self.live -= 1

@@ -19,11 +19,15 @@ def check_name(kind: str, name: object, error: type[ValidationError] = Validatio
     Raises ``error`` if it is not a string, or does not match `NAME` from end to end.
     """
     if not isinstance(name, str):
-        raise error(f"a {kind} needs a name, a string; got {type(name).__name__}")
+        raise error(f"{_article(kind)} {kind} needs a name, a string; got {type(name).__name__}")
     if _NAME.fullmatch(name) is None:
         shown = repr(name[:_SHOWN]) + ("…" if len(name) > _SHOWN else "")
         raise error(
-            f"{shown} cannot name a {kind}: use 1 to 100 of the characters A-Z, a-z, 0-9, '_', '.' and '-', "
+            f"{shown} cannot name {_article(kind)} {kind}: use 1 to 100 of the characters A-Z, a-z, 0-9, '_', '.' and '-', "
             "and start with a letter, a digit or '_'"
         )
     return str.__str__(name)
+
+
+def _article(kind: str) -> str:
+    return "an" if kind[0] in "aeiou" else "a"

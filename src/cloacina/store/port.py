@@ -143,7 +143,7 @@ class ReadStore(Protocol):
         ...
 
     def executions(self, filter: ExecutionFilter) -> list[StoredExecution]:
-        """Executions without attempts, newest first."""
+        """Executions without attempts, newest first; payload codecs leave their input and result as stored."""
         ...
 
     def commands(self, runner: str) -> list[Command]:

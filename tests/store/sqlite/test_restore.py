@@ -197,21 +197,26 @@ def test_nobody_can_open_either_file_meanwhile(
     assert [type(error) for error in seen] == [StoreBusy]
 
 
+@pytest.mark.parametrize("by_hand", [False, True])
 def test_a_database_that_was_replaced_while_it_was_opened_is_not_used(
-    stores: Stores, path: Path, copy: Path, monkeypatch: pytest.MonkeyPatch
+    stores: Stores, path: Path, copy: Path, monkeypatch: pytest.MonkeyPatch, by_hand: bool
 ) -> None:
-    """It looked before the restore began, and opens what is set aside then."""
+    """Somebody looked before the restore began, and opens what is set aside then."""
     close(stores)
     set_up = Connection._set_up
 
     def late(self: Connection) -> None:
         monkeypatch.setattr(Connection, "_set_up", set_up)
-        put_back(copy, path)
+        if by_hand:
+            copy.replace(path)
+        else:
+            put_back(copy, path)
         set_up(self)
 
     monkeypatch.setattr(Connection, "_set_up", late)
     with pytest.raises(ForeignConnection, match="replaced while"):
         Database(parse_location(path)).writer()
+    path.with_name("test.db-wal").unlink(missing_ok=True)
     assert rows(path, "SELECT count(*) FROM executions") == [(3,)]
 
 

@@ -260,6 +260,7 @@ WHOLE: list[tuple[Callable[[], object], list[str]]] = [
     (lambda: Workflow("etl", keys=["n"]), ["keys: 'n' is no Key", "Key(name, type"]),  # type: ignore[list-item]
     (lambda: Workflow("etl", keys=[Key("n", int), Key("n", str)]), ["'n' is there twice", "keep one"]),
     (lambda: Workflow("etl", on_conflict="eror"), ["on_conflict='eror'", "'merge' or 'error'"]),  # type: ignore[arg-type]
+    (lambda: Workflow("etl", on_version="adapt"), ["on_version='adapt'", "'pin'", "Did you mean 'adopt'"]),  # type: ignore[arg-type]
     (lambda: Workflow("etl", on_success=3), ["on_success=3", "def on_success(ctx, info)"]),  # type: ignore[arg-type]
     (lambda: Workflow("etl", on_failure=takes_one), ["on_failure=", "(ctx, info)"]),  # type: ignore[arg-type]
     (lambda: Workflow("etl", description=3), ["description=3", "write a string"]),  # type: ignore[arg-type]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine
 from concurrent import futures
+from inspect import CORO_CREATED, getcoroutinestate
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from cloacina.engine.bodies.notebook import Notebook
@@ -63,17 +64,16 @@ class Errands:
         watched = self._watched(work)
         try:
             coming = asyncio.run_coroutine_threadsafe(watched, loop)
-        except RuntimeError:  # the loop is closed: the runner has ended long ago
-            watched.close()
-            work.close()
-            raise asyncio.CancelledError(f"the runner of task {self.attempt.task!r} has ended") from None
-        try:
             while not futures.wait((coming,), LOOK_AGAIN).done:
                 if not loop.is_running():
-                    coming.cancel()
+                    raise futures.CancelledError
             return coming.result()
         except futures.CancelledError:
             raise asyncio.CancelledError(f"task {self.attempt.task!r} was told to stop") from None
+        finally:
+            if not loop.is_running() and getcoroutinestate(watched) == CORO_CREATED:
+                watched.close()
+                work.close()
 
     async def _watched(self, work: Coroutine[Any, Any, T]) -> T:
         this = asyncio.current_task()

@@ -17,7 +17,7 @@ from cloacina.engine.driving.finishing import finish
 from cloacina.engine.driving.host import Host
 from cloacina.engine.driving.inputs import take_input
 from cloacina.engine.driving.orders import Order, Orders
-from cloacina.engine.driving.records import UNDER_WAY, past_of
+from cloacina.engine.driving.records import attempts_under_way, past_of
 from cloacina.engine.driving.waits import Waits
 from cloacina.engine.driving.wishes import Wish, Wishes, shift
 from cloacina.engine.executors.attempt import Attempt, Ending, describe
@@ -165,8 +165,7 @@ class Driver:
 
     def wish(self, wish: Wish) -> None:
         """One of its bodies wants something stored."""
-        if self._wishes is None:
-            self._wishes = Wishes()
+        self._wishes = self._wishes or Wishes()
         self._wishes.add(wish)
         self._host.hear(self)
 
@@ -271,16 +270,10 @@ class Driver:
         self.ready.clear()
         self.state = ExecutionState(self.workflow, self._host.limits)
         self.restore(stored)
-        for row in stored.attempts:
-            index = self.state.dag.index[row.task]
-            if row.state in UNDER_WAY and row.task in ended and index not in self.running:
-                task = self.state.dag.tasks[index]
-                started = row.started or stored.created
-                lost = Attempt(
-                    self.id, self.workflow.name, task, index, row.attempt, started, bool(row.suspect)
-                )
-                self.running[index] = lost
-                self._endings.append((lost, Ending(AttemptState.FAILED, error=error)))
+        for attempt in attempts_under_way(stored, self.state.dag):
+            if attempt.task in ended and attempt.index not in self.running:
+                self.running[attempt.index] = attempt
+                self._endings.append((attempt, Ending(AttemptState.FAILED, error=error)))
 
     def park(self, why: str) -> None:
         """Set the execution aside with a reason that its reader can see."""
@@ -294,10 +287,9 @@ class Driver:
         self.over = True
         for attempt in list(self.running.values()):
             self._host.cut(attempt)
-        if self._orders is not None:
-            self._orders.drop()
-        if self._wishes is not None:
-            self._wishes.drop()
+        for asked in (self._orders, self._wishes):
+            if asked is not None:
+                asked.drop()
         if self._waits is not None:
             self._waits.cancel()
         self.ready.clear()

@@ -12,6 +12,7 @@ from cloacina.engine.executors.attempt import ERROR_BYTES, Attempt, clean
 from cloacina.errors import ContextError
 from cloacina.logic.execution import Past
 from cloacina.model.context import Context
+from cloacina.model.dag import Dag
 from cloacina.model.json.patch import Patch, read_patch
 from cloacina.model.json.values import JSON, decode, encode
 from cloacina.model.result import (
@@ -103,6 +104,17 @@ def past_of(stored: StoredExecution) -> Iterator[Past]:
         patch = None if row.delta is None else _read_patch(row.delta, row, stored.id)
         waits = row.retry_at if row.state in (AttemptState.FAILED, AttemptState.TIMED_OUT) else None
         yield Past(row.task, row.attempt, row.state, waits, patch, row.reason, bool(row.suspect))
+
+
+def attempts_under_way(stored: StoredExecution, dag: Dag) -> Iterator[Attempt]:
+    """The attempts that the store still takes for running."""
+    for row in stored.attempts:
+        if row.state in UNDER_WAY:
+            index = dag.index[row.task]
+            started = row.started or stored.created
+            yield Attempt(
+                stored.id, stored.workflow, dag.tasks[index], index, row.attempt, started, bool(row.suspect)
+            )
 
 
 def result_of(stored: StoredExecution, tasks: Sequence[str] = ()) -> ExecutionResult:

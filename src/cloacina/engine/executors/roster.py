@@ -73,7 +73,8 @@ def _checked(executors: object) -> dict[str, ExecutorFactory]:
 
 
 def _check_of(name: str, factory: ExecutorFactory) -> Check:
-    return BUILT_IN.get(name) or getattr(factory, "check", _anything)
+    own = cast("Check | None", getattr(factory, "check", None))
+    return BUILT_IN.get(name) or own or _anything
 
 
 def _anything(task: Task, policy: RetryPolicy) -> None:

@@ -8,6 +8,7 @@ from os import PathLike
 from pathlib import Path
 
 from cloacina.clock import Randomness
+from cloacina.engine.storage.file_watch import FileWatch
 from cloacina.engine.storage.store_thread import StoreThread
 from cloacina.observe.logs import get_logger
 from cloacina.store.filesystem import shared
@@ -40,6 +41,10 @@ class Storage:
     def folder(self) -> Path | None:
         """Where the leases of runners lie; None for a database in memory."""
         return self._database.runners
+
+    def watch(self) -> FileWatch | None:
+        """A watch on what every commit writes to; None in memory, or where there is no such thing."""
+        return None if self.folder is None else FileWatch.of(str(self._database.wal))
 
     def signature(self) -> object:
         """A value that differs after every commit by anyone; runs no SQL."""

@@ -49,7 +49,7 @@ def _functions(lines: Lines) -> dict[tuple[str, int], list[Function]]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # told when the file was compiled, and not to become errors here
-            unread: list[ast.AST] = [ast.parse("".join(lines))]
+            unread: list[ast.AST] = [_parse("".join(lines))]
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return found  # a notebook cell with magics, a file that has become something else
     while unread:
@@ -61,6 +61,14 @@ def _functions(lines: Lines) -> dict[tuple[str, int], list[Function]]:
             found[node.name, first].append(node)
         unread.extend(reversed(list(ast.iter_child_nodes(node))))
     return found
+
+
+def _parse(text: str) -> ast.Module:
+    try:
+        return ast.parse(text)
+    except SystemError:
+        # CPython 3.11 counts its depth wrongly if the garbage collector runs code that parses too, meanwhile.
+        return ast.parse(text)
 
 
 def _same_parameters(node: Function, code: CodeType) -> bool:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Protocol
 
+from cloacina.errors import ValidationError
 from cloacina.store.payloads.place import PayloadPlace
 
 
@@ -28,3 +30,11 @@ class PayloadCodec(Protocol):
     def decode(self, data: bytes, where: PayloadPlace) -> bytes:
         """What ``encode`` was given. Raises anything at all if that cannot be told for certain."""
         ...
+
+
+def check_size(name: str, value: object, *, least: int, most: int = sys.maxsize) -> int:
+    """``value``, if it is a whole number from ``least`` to ``most``. Raises `ValidationError`, naming ``name``."""
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        bounds = f"of at least {least}" if most == sys.maxsize else f"from {least} to {most}"
+        raise ValidationError(f"{name}={value!r:.80} must be a whole number {bounds}")
+    return value

@@ -5,8 +5,8 @@ from __future__ import annotations
 import zlib
 
 from cloacina.errors import PayloadError
+from cloacina.store.payloads.codec import check_size
 from cloacina.store.payloads.place import PayloadPlace
-from cloacina.store.payloads.sizes import check_size
 
 MOST_BYTES = 256_000_000
 

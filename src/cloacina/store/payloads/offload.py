@@ -5,9 +5,9 @@ from __future__ import annotations
 from hashlib import sha256
 
 from cloacina.errors import PayloadError, ValidationError
+from cloacina.store.payloads.codec import check_size
 from cloacina.store.payloads.folder import PayloadFolder
 from cloacina.store.payloads.place import PayloadPlace
-from cloacina.store.payloads.sizes import check_size
 
 _DIGEST, _LENGTH = 32, 8
 

@@ -172,7 +172,7 @@ class Connection:
         guard.unwatch(self._raw)
         replaced = self._wal is not None and not self._wal.intact()
         with contextlib.suppress(apsw.Error):
-            if self._stopped is not None or replaced or not checkpoint or self.read_only:
+            if self._stopped is not None or replaced or not checkpoint:
                 self._raw.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
             self._raw.close(True)
 

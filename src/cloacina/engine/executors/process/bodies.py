@@ -8,7 +8,6 @@ import os
 import sys
 from collections.abc import Awaitable
 from contextlib import suppress
-from functools import partial
 from typing import Any, cast
 
 import msgspec
@@ -17,7 +16,7 @@ from cloacina.engine.bodies.notebook import Notebook
 from cloacina.engine.executors.attempt import Attempt, describe
 from cloacina.engine.executors.process.interrupt import Interrupt
 from cloacina.engine.executors.process.place import MainModule, Place, is_main, load_main
-from cloacina.engine.executors.process.wire import Ask, Begun, Done, Failed, Judge, Link, Order, Reply
+from cloacina.engine.executors.process.wire import NULL, Ask, Begun, Done, Failed, Judge, Link, Order, Reply
 from cloacina.errors import PermanentError, TransientError
 from cloacina.logic.delays import worth_another
 from cloacina.model.context import Context
@@ -26,6 +25,8 @@ from cloacina.model.json.values import JSON, Limits, decode, encode
 from cloacina.model.retry import RetryOn
 from cloacina.model.status import AttemptState
 from cloacina.model.task import Task
+
+_NO_INPUT = msgspec.Raw(NULL)
 
 
 class Bodies:
@@ -44,9 +45,11 @@ class Bodies:
         """Run the body that ``order`` names; what came of it."""
         try:
             task, wanted = self._task(order.body), self._judge(order.judge)
-        except BaseException as error:
-            refused = PermanentError(f"{order.body} could not be loaded in the child process")
-            refused.__cause__ = error
+        except BaseException as unfound:
+            refused = PermanentError(
+                f"{order.body} could not be loaded in the child process: {describe(unfound)}"
+            )
+            refused.__cause__ = unfound
             return Failed(describe(refused), False)
         attempt = Attempt(order.execution, order.workflow, task, 0, order.attempt, 0, False)
         attempt.task = order.task
@@ -66,24 +69,28 @@ class Bodies:
         return Failed(describe(failure), worth)
 
     def _call(self, attempt: Attempt) -> tuple[object, BaseException | None]:
-        call = partial(self._run_loop, attempt) if attempt.task_object.is_async else attempt.call
         try:
             with self._interrupt.armed():
-                return contextvars.Context().run(call), None
+                if attempt.task_object.is_async:
+                    return contextvars.Context().run(self._run_loop, attempt)
+                return contextvars.Context().run(attempt.call), None
         except BaseException as error:
             return None, error
 
-    def _run_loop(self, attempt: Attempt) -> object:
+    def _run_loop(self, attempt: Attempt) -> tuple[object, BaseException | None]:
         return asyncio.run(self._awaited(attempt))
 
-    async def _awaited(self, attempt: Attempt) -> object:
-        with self._interrupt.aimed():
-            return await cast("Awaitable[object]", attempt.call())
+    async def _awaited(self, attempt: Attempt) -> tuple[object, BaseException | None]:
+        try:
+            with self._interrupt.aimed():
+                return await cast("Awaitable[object]", attempt.call()), None
+        except BaseException as error:
+            return None, error
 
     def _context(self, order: Order, task: Task) -> Context:
         text = bytes(order.view).decode()
         view = as_view(cast("dict[str, JSON]", decode(text)), text)
-        source = None if order.input is None else bytes(order.input).decode()
+        source = None if order.input == _NO_INPUT else bytes(order.input).decode()
         notebook = Notebook(_Book(self._link), self._limits, is_async=task.is_async)
         return Context.over(view, self._limits, input=source, checkpoints=notebook)
 

@@ -15,7 +15,7 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Protocol
+from typing import Protocol, cast
 
 from cloacina.engine.executors.attempt import Attempt
 from cloacina.engine.executors.process.interrupt import STOP
@@ -52,6 +52,8 @@ class Child:
         """True once that body runs."""
         self.served = 0
         """How many attempts it was given."""
+        self.rested = False
+        """True if it had nothing to do for a while, and has had nothing since."""
         self.dismissed = False
         """True once it gets no more attempts."""
         self.spoilt = False
@@ -64,7 +66,7 @@ class Child:
         self._loop = asyncio.get_running_loop()
         self._process: subprocess.Popen[bytes] | None = None
         self._turn = threading.Lock()
-        self._doomed = False
+        self._told = self._doomed = False
         self._end, theirs = socket.socketpair()
         try:
             lifeline, self._lifeline = os.pipe()
@@ -103,7 +105,10 @@ class Child:
             return False
 
     def stop(self) -> None:
-        """Tell its body to stop."""
+        """Tell its body to stop. What that has started is killed after it."""
+        if self._told:
+            return
+        self._told = True
         with suppress(OSError):
             os.write(self._lifeline, STOP)
 
@@ -191,7 +196,7 @@ class Child:
             _await_end(process)
             with self._turn:
                 self._process = None
-                if not self.dismissed:
+                if self._told or not self.dismissed:
                     _kill(process)  # what the body started; not reaped yet, so the group is still its own
                 code = process.wait()
         self._post(lambda: self._ended(code, failure))
@@ -205,10 +210,14 @@ class Child:
         self._parent.gone(self, code, failure)
 
 
+# What multiprocessing gives its children too: -X, -W, -O and the like.
+_interpreter_flags: Callable[[], object] = vars(subprocess)["_args_from_interpreter_flags"]
+
+
 def _start(end: int, lifeline: int) -> subprocess.Popen[bytes]:
     path = [entry for entry in sys.path if isinstance(entry, str)]  # pyright: ignore[reportUnnecessaryIsInstance]
     code = f"import sys; sys.path[:] = {path!r}; from {PROGRAM} import main; main({end}, {lifeline}, {os.getpid()})"
-    flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # pyright: ignore
+    flags = cast("list[str]", _interpreter_flags())
     return subprocess.Popen(
         [_executable(), *flags, "-c", code],
         stdin=subprocess.DEVNULL,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import sys
 from contextlib import suppress
@@ -42,8 +43,6 @@ class ProcessExecutor:
         self._orders = Orders(host)
         self._children: set[Child] = set()
         self._idle: list[Child] = []
-        self._resting: list[Child] = []
-        """Those that were idle at the last look, and have had nothing to do since."""
         self._look: Timer | None = None
         self._asked: set[asyncio.Task[None]] = set()
         self._empty = asyncio.Event()
@@ -94,13 +93,14 @@ class ProcessExecutor:
         child = Child(self, 4 * limits.context_bytes + 1_000_000, self._host.post)
         self._children.add(child)
         self._empty.clear()
+        arguments = [os.fsencode(argument) for argument in sys.argv]
         child.send(
-            Hello([*sys.argv], main_module(), limits.value_bytes, limits.context_bytes, level_of_ours())
+            Hello(arguments, main_module(), limits.value_bytes, limits.context_bytes, level_of_ours())
         )
         return child
 
     def _give(self, child: Child, attempt: Attempt) -> None:
-        child.attempt, child.begun = attempt, False
+        child.attempt, child.begun, child.rested = attempt, False, False
         child.served += 1
         child.send(self._orders.order(attempt))
 
@@ -114,15 +114,15 @@ class ProcessExecutor:
             self._look = self._host.clock.call_later(self._host.settings.process_idle, self._look_around)
 
     def _look_around(self) -> None:
-        """Let those end that had nothing to do for a whole round."""
+        """Let those end that have had nothing to do since the last look."""
         self._look = None
-        for child in self._resting:
-            if child in self._idle:
-                self._idle.remove(child)
+        idle, self._idle = self._idle, []
+        for child in idle:
+            if child.rested:
                 self._dismiss(child)
-        self._resting = [*self._idle]
-        if self._resting:
-            self._look = self._host.clock.call_later(self._host.settings.process_idle, self._look_around)
+            else:
+                child.rested = True
+                self._rest(child)
 
     def _dismiss(self, child: Child) -> None:
         child.dismiss()
@@ -169,7 +169,11 @@ class ProcessExecutor:
         elif error is not None:
             attempt.end(Ending(AttemptState.FAILED, error=error))
         elif child.served > 1 and not child.begun and not self._closed:
-            self._give(self._new(), attempt)  # it ended while it was idle, just before it was given this
+            # It ended while it was idle, just before it was given this.
+            try:
+                self._give(self._new(), attempt)
+            except (OSError, RuntimeError) as failure:
+                attempt.end(Ending(AttemptState.FAILED, error=failure))
         else:
             crash = _crash(attempt, code, child)
             log.error("%s", crash, extra=fields_of(attempt))
@@ -190,7 +194,8 @@ async def _done(attempt: Attempt, ask: Ask) -> dict[str, str] | None:
     if courier is None:
         raise PermanentError("this attempt has nowhere to store checkpoints")
     if ask.name is not None:
-        return await courier.store(attempt, ask.name, ask.value or "null")
+        await courier.store(attempt, ask.name, ask.value or "null")
+        return None
     return None if courier.first(attempt) else await courier.stored(attempt)
 
 

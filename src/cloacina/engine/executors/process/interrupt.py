@@ -61,6 +61,7 @@ class Interrupt:
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
         if not self.told or not self._armed:
             return
+        self._armed = False  # once is enough, and more would disturb who tidies up
         if self._target is None:
             raise SystemExit
         loop, task = self._target

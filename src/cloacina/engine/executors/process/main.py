@@ -36,7 +36,7 @@ def main(end: int, lifeline: int, parent: int) -> None:
 
 
 def _serve(link: Link, hello: Hello, interrupt: Interrupt) -> None:
-    sys.argv[:] = hello.argv
+    sys.argv[:] = map(os.fsdecode, hello.argv)
     if hello.log_level is not None:
         init_logging(hello.log_level)
     limits = Limits(hello.value_bytes, hello.context_bytes)

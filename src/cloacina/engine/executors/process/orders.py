@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import msgspec
 
 from cloacina.engine.executors.attempt import Attempt
 from cloacina.engine.executors.process.place import Place, place_of
-from cloacina.engine.executors.process.wire import Judge, Order
+from cloacina.engine.executors.process.wire import NULL, Judge, Order
 from cloacina.engine.executors.protocol import ExecutorHost
 from cloacina.errors import ValidationError
 from cloacina.model.context import Context
@@ -35,7 +37,7 @@ def judge_of(policy: RetryPolicy) -> Judge:
     if isinstance(wanted, str):
         return Judge(wanted)
     if isinstance(wanted, tuple):
-        return Judge(types=tuple(place_of(kind) for kind in wanted))
+        return Judge(types=tuple(map(place_of, cast("tuple[object, ...]", wanted))))
     return Judge(predicate=place_of(wanted))
 
 
@@ -57,11 +59,11 @@ class Orders:
         return Order(attempt.execution, attempt.workflow, attempt.task, attempt.attempt, *known, view, source)
 
 
-def _texts(context: Context) -> tuple[msgspec.Raw, msgspec.Raw | None]:
-    """The view and, if it is another document, the input of the execution."""
+def _texts(context: Context) -> tuple[msgspec.Raw, msgspec.Raw]:
+    """The view and, if it is another document, the input of the execution, else null."""
     # A fresh context is nothing but these two; a body has other ways to look at them.
     base, source = context._base, context._input  # pyright: ignore[reportPrivateUsage]
     view = msgspec.Raw(encode(base).encode())
     if source is None or source is base:
-        return view, None
+        return view, msgspec.Raw(NULL)
     return view, msgspec.Raw((source if isinstance(source, str) else encode(source)).encode())

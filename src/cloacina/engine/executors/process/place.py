@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
+import os
 import runpy
 import sys
 import types
@@ -56,7 +57,7 @@ class MainModule(msgspec.Struct, frozen=True, array_like=True):
     """Where the main module of a program comes from: its name (``python -m``), else its file."""
 
     name: str | None
-    path: str | None
+    path: bytes | None
 
 
 def place_of(thing: object) -> Place:
@@ -107,19 +108,20 @@ def main_module() -> MainModule | None:
         return MainModule(name, None)
     path = getattr(module, "__file__", None)
     if isinstance(path, str) and Path(path).is_file():
-        return MainModule(None, str(Path(path).absolute()))
+        return MainModule(None, os.fsencode(Path(path).absolute()))
     return None
 
 
 def load_main(main: MainModule) -> None:
     """Run the main module of the parent in this process, but for what stands below its guard."""
-    place = Place(main.name or main.path or "", _MAIN_IN_CHILD)
+    path = os.fsdecode(main.path or b"")
+    place = Place(main.name or path, _MAIN_IN_CHILD)
     _loading.append(place)
     try:
         if main.name is not None:
             content = runpy.run_module(main.name, run_name=_MAIN_IN_CHILD, alter_sys=True)
         else:
-            content = runpy.run_path(cast(str, main.path), run_name=_MAIN_IN_CHILD)
+            content = runpy.run_path(path, run_name=_MAIN_IN_CHILD)
     finally:
         _loading.pop()
     module = types.ModuleType(_MAIN_IN_CHILD)

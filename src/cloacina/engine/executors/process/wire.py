@@ -20,6 +20,7 @@ from cloacina.model.result import ErrorInfo
 
 _LENGTH = struct.Struct("!I")
 _CHUNK = 1 << 18
+NULL = b"null"
 
 
 class Message(msgspec.Struct, frozen=True, array_like=True, tag=True):
@@ -37,7 +38,7 @@ class Judge(msgspec.Struct, frozen=True, array_like=True):
 class Hello(Message, frozen=True):
     """What a child must know before it runs anything."""
 
-    argv: list[str]
+    argv: list[bytes]
     main: MainModule | None
     value_bytes: int
     context_bytes: int
@@ -45,7 +46,7 @@ class Hello(Message, frozen=True):
 
 
 class Order(Message, frozen=True):
-    """Run the body at ``body`` on this view."""
+    """Run the body at ``body`` on this view; ``input`` is null where the view is the execution's input."""
 
     execution: str
     workflow: str
@@ -54,7 +55,7 @@ class Order(Message, frozen=True):
     body: Place
     judge: Judge
     view: msgspec.Raw
-    input: msgspec.Raw | None
+    input: msgspec.Raw
 
 
 class Reply(Message, frozen=True):
