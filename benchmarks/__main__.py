@@ -14,7 +14,7 @@ from benchmarks.harness.subjects import Subject, subjects
 
 NAMES = (
     "throughput", "chain", "chains", "fanout", "latency", "history", "idle", "recovery", "imports", "memory",
-    "workers", "prune", "checkpoints",
+    "workers", "prune", "checkpoints", "process_executor",
 )  # fmt: skip
 BODIES: dict[str, tuple[Bodies, ...]] = {"async": ("async",), "def": ("def",), "both": ("async", "def")}
 RESULTS = Path(__file__).with_name("RESULTS.md")

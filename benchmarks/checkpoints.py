@@ -13,7 +13,7 @@ from benchmarks.harness.sizes import (
     repeat,
 )
 from benchmarks.harness.workflows import chain_of
-from cloacina.model.context import Context
+from cloacina.model.context.context import Context
 from cloacina.model.workflow import Workflow
 
 QUESTION = Question(

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from benchmarks.harness.question import Metric, Question, Sample, Setting
 from benchmarks.harness.sizes import INPUT, WAITING
-from cloacina.model.context import Context
+from cloacina.model.context.context import Context
 from cloacina.model.workflow import Workflow
 from cloacina.runner import Runner
 from cloacina.settings import Settings

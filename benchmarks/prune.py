@@ -19,7 +19,7 @@ from cloacina.clock import SystemClock
 from cloacina.model.workflow import Workflow
 from cloacina.runner import Runner
 from cloacina.settings import Settings
-from cloacina.store.sqlite.readonly import open_readonly
+from cloacina.store.sqlite.copies.readonly import open_readonly
 
 QUESTION = Question(
     (

@@ -17,7 +17,7 @@ from benchmarks.harness.crash import DONE, seconds_to_recover
 from benchmarks.harness.question import Bodies, Metric, Question, Sample, Setting
 from benchmarks.harness.sizes import CRASH_EXECUTIONS, CRASH_LINKS, CRASH_SECONDS, INPUT
 from benchmarks.harness.workflows import chain_of
-from cloacina.model.context import Context
+from cloacina.model.context.context import Context
 from cloacina.model.status import ExecutionStatus
 from cloacina.model.workflow import Workflow
 from cloacina.runner import Runner

@@ -27,6 +27,9 @@ CHECKPOINTS, CHECKPOINT_REPEATS, CHECKPOINT_BODIES = 50, 10, 100
 CALLS = 500
 """Executions one after the other on an idle engine."""
 
+PROCESS_CALLS, PROCESS_STARTS = 1_000, 10
+"""Executions at once of a body in a child process, and how many children are started one after the other."""
+
 HISTORY = 100_000
 """Finished executions stored before the measurement."""
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from benchmarks.harness.question import Bodies
-from cloacina.model.context import Context
+from cloacina.model.context.context import Context
 from cloacina.model.workflow import Workflow
 
 

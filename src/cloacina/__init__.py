@@ -24,9 +24,9 @@ from cloacina.errors import (
     WorkflowError,
 )
 from cloacina.model.builder import WorkflowBuilder
-from cloacina.model.context import Context
-from cloacina.model.handle import TaskHandle
-from cloacina.model.keys import Key
+from cloacina.model.context.context import Context
+from cloacina.model.context.handle import TaskHandle
+from cloacina.model.context.keys import Key
 from cloacina.model.result import ExecutionResult, TaskResult
 from cloacina.model.retry import Exponential, RetryPolicy
 from cloacina.model.rules import (
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from cloacina.desk import ExecutionHandle
     from cloacina.engine.executors.callbacks import CallbackInfo
     from cloacina.runner import Runner, run
-    from cloacina.store.sqlite.readonly import open_readonly
+    from cloacina.store.sqlite.copies.readonly import open_readonly
 else:
 
     def __getattr__(name: str) -> object:
@@ -63,7 +63,7 @@ else:
         from cloacina.desk import ExecutionHandle
         from cloacina.engine.executors.callbacks import CallbackInfo
         from cloacina.runner import Runner, run
-        from cloacina.store.sqlite.readonly import open_readonly
+        from cloacina.store.sqlite.copies.readonly import open_readonly
 
         found = (
             BlockingClient,

@@ -9,8 +9,8 @@ from cloacina.engine.liveness.lease import Observer
 from cloacina.errors import StoreBusy
 from cloacina.observe.logs import get_logger
 from cloacina.store.location import Location, parse_location
-from cloacina.store.sqlite.restore import Restored
-from cloacina.store.sqlite.restore import restore as put_back
+from cloacina.store.sqlite.copies.restore import Restored
+from cloacina.store.sqlite.copies.restore import restore as put_back
 
 __all__ = ["Restored", "restore"]
 

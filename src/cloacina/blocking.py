@@ -17,11 +17,11 @@ from typing import Any
 from cloacina.client import Client
 from cloacina.clock import Clock, Randomness
 from cloacina.desk import ENDED, Desk
+from cloacina.engine.asking.explain import Explanation
 from cloacina.engine.executors.around import AroundBody
 from cloacina.engine.executors.protocol import ExecutorFactory, ExecutorMetrics
-from cloacina.engine.explain import Explanation
 from cloacina.model.result import ExecutionInfo, ExecutionResult, ForkResult
-from cloacina.model.routing import RoutingRule
+from cloacina.model.routing.routing import RoutingRule
 from cloacina.model.status import ExecutionStatus
 from cloacina.model.task import Task
 from cloacina.model.workflow import Workflow

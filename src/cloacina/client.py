@@ -10,9 +10,8 @@ from types import TracebackType
 
 from cloacina.clock import SystemClock, system_randomness
 from cloacina.desk import Desk, ExecutionHandle
-from cloacina.engine.access import Access
-from cloacina.engine.storage.storage import Storage
-from cloacina.engine.submission import (
+from cloacina.engine.asking.access import Access
+from cloacina.engine.asking.submission import (
     SubmitOptions,
     check_same,
     check_seconds,
@@ -20,6 +19,7 @@ from cloacina.engine.submission import (
     read_input,
     read_many,
 )
+from cloacina.engine.storage.storage import Storage
 from cloacina.errors import ForkedProcess, RunnerClosed, UnknownWorkflow, ValidationError, WrongThread
 from cloacina.model.json.values import Limits, encode
 from cloacina.model.result import ExecutionResult

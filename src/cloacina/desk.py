@@ -8,9 +8,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace as changed
 from typing import Any, Protocol
 
-from cloacina.engine.explain import Explanation
-from cloacina.engine.forks import ForkPlan, Forks
-from cloacina.engine.submission import checked_filter
+from cloacina.engine.asking.explain import Explanation
+from cloacina.engine.asking.forks import ForkPlan, Forks
+from cloacina.engine.asking.submission import checked_filter
 from cloacina.model.result import ExecutionInfo, ExecutionResult, ForkResult
 from cloacina.model.status import CommandKind, ExecutionStatus
 from cloacina.model.task import Task

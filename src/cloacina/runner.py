@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from cloacina.clock import Clock, Randomness
 from cloacina.desk import Desk, ExecutionHandle
+from cloacina.engine.asking.requests import Requests
+from cloacina.engine.asking.submission import SubmitOptions, check_seconds
 from cloacina.engine.engine import Engine
 from cloacina.engine.executors.around import AroundBody
 from cloacina.engine.executors.protocol import ExecutorFactory, ExecutorMetrics
 from cloacina.engine.executors.roster import Roster
-from cloacina.engine.requests import Requests
-from cloacina.engine.submission import SubmitOptions, check_seconds
 from cloacina.errors import ExecutionFailed, ForkedProcess, RunnerClosed, ValidationError, WrongThread
 from cloacina.model.result import ExecutionResult
-from cloacina.model.routing import RoutingRule
+from cloacina.model.routing.routing import RoutingRule
 from cloacina.model.status import ExecutionStatus
 from cloacina.model.workflow import Workflow
 from cloacina.settings import Settings

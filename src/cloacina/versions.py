@@ -18,10 +18,10 @@ from dataclasses import dataclass
 from os import PathLike
 from typing import Literal, TypeAlias, cast
 
-from cloacina.engine.adoption import read_outline, touched
+from cloacina.engine.upkeep.adoption import read_outline, touched
 from cloacina.errors import RegistrationError, ValidationError
 from cloacina.logic.adoption import Succession
-from cloacina.model.outline import Outline, short
+from cloacina.model.dag.outline import Outline, short
 from cloacina.model.workflow import Workflow
 from cloacina.store.location import parse_location
 from cloacina.store.port import ReadStore

@@ -19,9 +19,7 @@ SUPPORT = Path(__file__).with_name("support")
 
 
 @pytest.mark.parametrize(("processes", "requests", "seconds"), [(4, 150, 0.0), campaign(8, 0, 300.0)])
-def test_nobody_sees_a_locked_database(
-    processes: int, requests: int, seconds: float, tmp_path: Path
-) -> None:
+def test_nobody_sees_a_locked_database(processes: int, requests: int, seconds: float, tmp_path: Path) -> None:
     database = str(tmp_path / "work.db")
 
     async def register() -> None:
@@ -73,6 +71,11 @@ def check_starts(database: str) -> None:
             "SELECT count(*) FROM commands JOIN executions ON executions.id = execution "
             "WHERE status NOT IN ('completed', 'cancelled')"
         ).fetchall()
-    allowed = {("completed", None), ("cancelled", "cancelled"), ("skipped", "cancelled"), ("interrupted", "shutdown")}
+    allowed = {
+        ("completed", None),
+        ("cancelled", "cancelled"),
+        ("skipped", "cancelled"),
+        ("interrupted", "shutdown"),
+    }
     assert set(states) <= allowed
     assert commands == [(0,)]

@@ -14,13 +14,13 @@ import pytest
 
 from acceptance.support.campaign import campaign
 from cloacina.errors import CloacinaError, StoreCorrupt
-from cloacina.model.context import Context
+from cloacina.model.context.context import Context
 from cloacina.model.status import ExecutionStatus
 from cloacina.model.workflow import Workflow
 from cloacina.runner import Runner
 from cloacina.settings import Settings
 from cloacina.store.payloads import Checksum, Payloads
-from cloacina.store.sqlite.readonly import open_readonly
+from cloacina.store.sqlite.copies.readonly import open_readonly
 from support.clock import HandClock
 from support.runners import crashing, runner_on
 

@@ -277,7 +277,9 @@ async def test_whatever_a_body_raises_fails_the_attempt(name: str, body: Any, tm
     assert all(len(text.encode()) <= 8192 for text in (error.type, error.message, error.traceback))
     if name != "10 MB":
         assert "process_bodies.py" in error.traceback
-    if name != "StopIteration":  # which cannot leave a coroutine, and becomes the cause of a RuntimeError there
+    if (
+        name != "StopIteration"
+    ):  # which cannot leave a coroutine, and becomes the cause of a RuntimeError there
         assert "engine/executors" not in error.traceback
 
 

@@ -11,10 +11,10 @@ import pytest
 
 from cloacina.clock import SystemClock
 from cloacina.errors import PermanentError
-from cloacina.model.context import Context
+from cloacina.model.context.context import Context
 from cloacina.model.retry import RetryPolicy
 from cloacina.model.workflow import Workflow
-from cloacina.store.sqlite.readonly import open_readonly
+from cloacina.store.sqlite.copies.readonly import open_readonly
 from store.make import new
 from support.clock import until
 from support.runners import Gate, runner_on, through

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from cloacina.engine import adoption
+from cloacina.engine.upkeep import adoption
 from cloacina.errors import ExecutionParked, StoreUnavailable
-from cloacina.model.context import Context
+from cloacina.model.context.context import Context
 from cloacina.model.result import ExecutionResult
 from cloacina.model.retry import RetryPolicy
 from cloacina.model.rules import task_failed

@@ -12,7 +12,7 @@ import pytest
 
 from cloacina.engine.executors.around import BodyInfo
 from cloacina.errors import ValidationError
-from cloacina.model.context import Context
+from cloacina.model.context.context import Context
 from cloacina.model.status import AttemptState, ExecutionStatus
 from cloacina.model.workflow import Workflow
 from cloacina.runner import Runner

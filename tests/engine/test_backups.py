@@ -12,11 +12,11 @@ import pytest
 from cloacina.backup import restore
 from cloacina.blocking import BlockingRunner
 from cloacina.errors import ForeignConnection, RunnerClosed, StoreBusy, ValidationError
-from cloacina.model.context import Context
+from cloacina.model.context.context import Context
 from cloacina.model.status import AttemptState, ExecutionStatus, Reason
 from cloacina.model.workflow import Workflow
 from cloacina.runner import Runner
-from cloacina.store.sqlite import backup
+from cloacina.store.sqlite.copies import backup
 from support.clock import HandClock, turn, until
 from support.runners import Gate, crashing, in_memory, runner_on
 
@@ -153,7 +153,7 @@ async def test_a_backup_that_nobody_waits_for_is_given_up(
 
     stopped = threading.Event()
     monkeypatch.setattr(backup, "copy", slow)
-    monkeypatch.setattr("cloacina.store.sqlite.connection.TICK_STEPS", 10)
+    monkeypatch.setattr("cloacina.store.sqlite.file.connection.TICK_STEPS", 10)
     async with runner_on(tmp_path / "db", workflow()) as runner:
         making = asyncio.ensure_future(runner.backup(tmp_path / "copy.db"))
         await until(asked.is_set)
@@ -176,7 +176,7 @@ async def test_a_shutdown_gives_a_backup_up(tmp_path: Path, monkeypatch: pytest.
         copy(source, path, go_on)
 
     monkeypatch.setattr(backup, "copy", slow)
-    monkeypatch.setattr("cloacina.store.sqlite.connection.TICK_STEPS", 10)
+    monkeypatch.setattr("cloacina.store.sqlite.file.connection.TICK_STEPS", 10)
     async with runner_on(tmp_path / "db", workflow()) as runner:
         making = asyncio.ensure_future(runner.backup(tmp_path / "copy.db"))
         await until(asked.is_set)

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from cloacina.engine import forks
+from cloacina.engine.asking import forks
 from cloacina.errors import StoreUnavailable, ValidationError
-from cloacina.model.context import Context
+from cloacina.model.context.context import Context
 from cloacina.model.result import ForkResult
 from cloacina.model.status import ExecutionStatus
 from cloacina.model.task import task

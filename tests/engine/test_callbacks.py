@@ -11,8 +11,8 @@ import pytest
 
 from cloacina.engine.executors.callbacks import CallbackInfo
 from cloacina.errors import ContextError
-from cloacina.model.context import Context
-from cloacina.model.keys import Key
+from cloacina.model.context.context import Context
+from cloacina.model.context.keys import Key
 from cloacina.model.retry import RetryPolicy
 from cloacina.model.rules import task_failed
 from cloacina.model.status import ExecutionStatus, TaskState

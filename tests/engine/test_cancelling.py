@@ -8,7 +8,7 @@ from random import Random
 
 import pytest
 
-from cloacina.model.context import Context
+from cloacina.model.context.context import Context
 from cloacina.model.retry import RetryPolicy
 from cloacina.model.status import AttemptState, ExecutionStatus, Reason, RunnerState, TaskState
 from cloacina.model.task import task

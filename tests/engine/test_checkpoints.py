@@ -13,9 +13,9 @@ import pytest
 
 from cloacina.engine.executors.callbacks import CallbackInfo
 from cloacina.errors import CheckpointError, StoreRefused, StoreUnavailable, WrongThread
-from cloacina.model.context import Context
-from cloacina.model.handle import TaskHandle
-from cloacina.model.keys import Key
+from cloacina.model.context.context import Context
+from cloacina.model.context.handle import TaskHandle
+from cloacina.model.context.keys import Key
 from cloacina.model.retry import RetryPolicy
 from cloacina.model.status import AttemptState, ExecutionStatus, Reason
 from cloacina.model.task import task

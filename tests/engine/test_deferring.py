@@ -12,8 +12,8 @@ from typing import Any, cast
 import pytest
 
 from cloacina.errors import StoreRefused
-from cloacina.model.context import Context
-from cloacina.model.handle import TaskHandle
+from cloacina.model.context.context import Context
+from cloacina.model.context.handle import TaskHandle
 from cloacina.model.retry import RetryPolicy
 from cloacina.model.status import AttemptState, ExecutionStatus, Reason, TaskState
 from cloacina.model.task import task

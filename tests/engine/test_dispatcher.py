@@ -10,7 +10,7 @@ import pytest
 from cloacina.engine.executors.attempt import Attempt, Ending
 from cloacina.engine.executors.dispatcher import Dispatcher
 from cloacina.engine.executors.protocol import TaskExecutor
-from cloacina.model.context import Context
+from cloacina.model.context.context import Context
 from cloacina.model.status import AttemptState
 from cloacina.model.task import Task, task
 from cloacina.model.workflow import Workflow

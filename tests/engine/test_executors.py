@@ -12,9 +12,9 @@ import pytest
 
 from cloacina.engine.executors.protocol import ExecutorHost, StartedAttempt, TaskExecutor
 from cloacina.errors import RegistrationError, ValidationError
-from cloacina.model.context import Context
+from cloacina.model.context.context import Context
 from cloacina.model.retry import RetryPolicy
-from cloacina.model.routing import RoutingRule
+from cloacina.model.routing.routing import RoutingRule
 from cloacina.model.status import AttemptState, ExecutionStatus
 from cloacina.model.task import Task, task
 from cloacina.model.workflow import Workflow

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cloacina.errors import StoreRefused
-from cloacina.model.context import Context
+from cloacina.model.context.context import Context
 from cloacina.model.result import moment
 from cloacina.model.retry import RetryPolicy
 from cloacina.model.status import ExecutionStatus

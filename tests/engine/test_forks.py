@@ -24,7 +24,7 @@ from cloacina.errors import (
     StoreUnavailable,
     ValidationError,
 )
-from cloacina.model.context import Context
+from cloacina.model.context.context import Context
 from cloacina.model.result import ExecutionResult
 from cloacina.model.retry import RetryPolicy
 from cloacina.model.rules import task_failed

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cloacina.engine.executors.attempt import ERROR_BYTES, clean, describe
-from cloacina.model.context import Context
+from cloacina.model.context.context import Context
 from cloacina.model.status import ExecutionStatus
 from cloacina.model.task import task
 from cloacina.model.workflow import Workflow

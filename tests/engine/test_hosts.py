@@ -19,7 +19,7 @@ from cloacina.errors import (
     WorkflowError,
     WrongThread,
 )
-from cloacina.model.context import Context
+from cloacina.model.context.context import Context
 from cloacina.model.status import ExecutionStatus
 from cloacina.model.task import task
 from cloacina.model.workflow import Workflow

@@ -10,9 +10,9 @@ import msgspec
 import pydantic
 import pytest
 
-from cloacina.engine.submission import SubmitOptions, new_row
+from cloacina.engine.asking.submission import SubmitOptions, new_row
 from cloacina.errors import ContextError, IdempotencyConflict, InputError
-from cloacina.model.context import Context
+from cloacina.model.context.context import Context
 from cloacina.model.json.values import encode
 from cloacina.model.result import ExecutionResult
 from cloacina.model.rules import context_value

@@ -16,7 +16,7 @@ import pytest
 
 from cloacina.engine.liveness.lease import LeaseNote, Observer
 from cloacina.errors import StoreRefused, StoreUnavailable
-from cloacina.model.context import Context
+from cloacina.model.context.context import Context
 from cloacina.model.status import AttemptState, ExecutionStatus, Reason
 from cloacina.model.task import task
 from cloacina.model.workflow import Workflow

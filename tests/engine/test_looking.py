@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cloacina.errors import ExecutionNotFound, ResultTimeout, ValidationError
-from cloacina.model.context import Context
+from cloacina.model.context.context import Context
 from cloacina.model.status import ExecutionStatus, TaskState
 from cloacina.model.workflow import Workflow
 from support.clock import until

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from cloacina.errors import ResultTimeout
-from cloacina.model.context import Context
+from cloacina.model.context.context import Context
 from cloacina.model.status import ExecutionStatus
 from cloacina.model.task import task
 from cloacina.model.workflow import Workflow
@@ -235,7 +235,9 @@ async def test_a_parent_that_is_cut_while_it_waits_for_its_slot_leaves_no_gap(ho
         child_ended = asyncio.Event()
         handle = await runner.submit(Workflow("parent", [task(body, id="it", timeout=10, retry=False)]))
         life = runner._engine.life
-        await until(lambda: life.dispatcher.lanes["loop"].returning or len(life.drivers) < 2 or child_ended.is_set())
+        await until(
+            lambda: life.dispatcher.lanes["loop"].returning or len(life.drivers) < 2 or child_ended.is_set()
+        )
         busy = await runner.submit(other)
         await turn(50)
         if how == "cancel":

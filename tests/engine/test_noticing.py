@@ -10,8 +10,8 @@ import apsw
 import pytest
 
 from cloacina.clock import SystemClock, system_randomness
-from cloacina.engine import doorbell
-from cloacina.engine.doorbell import INTERVAL, Doorbell
+from cloacina.engine.liveness import doorbell
+from cloacina.engine.liveness.doorbell import INTERVAL, Doorbell
 from cloacina.engine.storage.file_watch import FileWatch
 from cloacina.engine.storage.storage import Storage
 from support.clock import HandClock, until

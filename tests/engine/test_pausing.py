@@ -9,7 +9,7 @@ import pytest
 
 from cloacina.clock import SystemClock
 from cloacina.errors import CommandTimeout, ExecutionNotFound, ResultTimeout
-from cloacina.model.context import Context
+from cloacina.model.context.context import Context
 from cloacina.model.retry import RetryPolicy
 from cloacina.model.status import ExecutionStatus
 from cloacina.model.task import task

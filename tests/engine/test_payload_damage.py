@@ -12,7 +12,7 @@ import pytest
 
 from cloacina.backup import restore
 from cloacina.errors import PayloadError
-from cloacina.model.context import Context
+from cloacina.model.context.context import Context
 from cloacina.model.workflow import Workflow
 from cloacina.store.payloads import Offload, Payloads, folder
 from support.clock import HandClock, until

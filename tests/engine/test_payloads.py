@@ -13,7 +13,7 @@ import pytest
 
 from cloacina.client import Client
 from cloacina.clock import SystemClock
-from cloacina.engine import unreadable
+from cloacina.engine.upkeep import unreadable
 from cloacina.errors import IdempotencyConflict, PayloadError, ValidationError
 from cloacina.model.json.values import decode
 from cloacina.model.status import ExecutionStatus

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cloacina.model.context import Context
+from cloacina.model.context.context import Context
 from cloacina.model.task import task
 from cloacina.model.workflow import Workflow
 from support.runners import Gate, in_memory

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from cloacina.engine import retention
+from cloacina.engine.upkeep import retention
 from cloacina.errors import PermanentError, StoreBusy, StoreError
 from cloacina.model import ids
-from cloacina.model.context import Context
+from cloacina.model.context.context import Context
 from cloacina.model.status import ExecutionStatus
 from cloacina.model.workflow import Workflow
 from cloacina.runner import Runner

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from cloacina.errors import PermanentError, TransientError
-from cloacina.model.context import Context
+from cloacina.model.context.context import Context
 from cloacina.model.retry import RetryPolicy
 from cloacina.model.status import AttemptState, ExecutionStatus, TaskState
 from cloacina.model.task import task

@@ -11,7 +11,7 @@ import pytest
 
 from cloacina.engine.mailbox import Mailbox
 from cloacina.errors import StoreRefused
-from cloacina.model.context import Context
+from cloacina.model.context.context import Context
 from cloacina.model.status import AttemptState, ExecutionStatus
 from cloacina.model.task import task
 from cloacina.model.workflow import Workflow

@@ -11,7 +11,7 @@ import pytest
 
 from cloacina.engine.engine import Engine
 from cloacina.errors import CloacinaError, Fenced, RunnerClosed, StoreBusy
-from cloacina.model.context import Context
+from cloacina.model.context.context import Context
 from cloacina.model.status import ExecutionStatus
 from cloacina.model.task import task
 from cloacina.model.workflow import Workflow

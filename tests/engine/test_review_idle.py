@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from cloacina.model.context import Context
+from cloacina.model.context.context import Context
 from cloacina.model.workflow import Workflow
 from cloacina.runner import Runner
 from support.clock import HandClock, turn, until

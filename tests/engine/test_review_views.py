@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from cloacina.logic.execution import ExecutionState
 from cloacina.logic.merge import view as merge
-from cloacina.model.context import Context
+from cloacina.model.context.context import Context
 from cloacina.model.json.patch import Patch
 from cloacina.model.json.values import DEFAULT_LIMITS
 from cloacina.model.status import TaskState

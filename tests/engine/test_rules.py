@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from cloacina.model.context import Context
-from cloacina.model.keys import Key
+from cloacina.model.context.context import Context
+from cloacina.model.context.keys import Key
 from cloacina.model.rules import Condition, always, context_value, task_failed, task_skipped, task_success
 from cloacina.model.status import AttemptState, ExecutionStatus, Reason, TaskState
 from cloacina.model.task import Task, task

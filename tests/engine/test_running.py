@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from cloacina.errors import ExecutionFailed
-from cloacina.model.context import Context
+from cloacina.model.context.context import Context
 from cloacina.model.retry import RetryPolicy
 from cloacina.model.rules import task_failed
 from cloacina.model.status import AttemptState, ExecutionStatus, Reason, TaskState

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from cloacina.model.context import Context
+from cloacina.model.context.context import Context
 from cloacina.model.retry import RetryPolicy
 from cloacina.model.status import ExecutionStatus
 from cloacina.model.task import task

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cloacina.errors import RunnerClosed, StoreUnavailable
-from cloacina.model.context import Context
+from cloacina.model.context.context import Context
 from cloacina.model.workflow import Workflow
 from support.runners import in_memory, runner_on
 from support.stores import fails, interfere

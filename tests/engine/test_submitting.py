@@ -20,7 +20,7 @@ from cloacina.errors import (
     ValidationError,
     WorkflowError,
 )
-from cloacina.model.context import Context
+from cloacina.model.context.context import Context
 from cloacina.model.json.values import Limits
 from cloacina.model.status import ExecutionStatus
 from cloacina.model.workflow import Workflow

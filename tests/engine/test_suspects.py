@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from cloacina.model.context import Context
+from cloacina.model.context.context import Context
 from cloacina.model.status import AttemptState, ExecutionStatus, Reason, RunnerState, TaskState
 from cloacina.model.task import task
 from cloacina.model.workflow import Workflow

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from cloacina.errors import TaskError
-from cloacina.model.context import Context
-from cloacina.model.keys import Key
+from cloacina.model.context.context import Context
+from cloacina.model.context.keys import Key
 from cloacina.model.retry import RetryPolicy
 from cloacina.model.rules import all_of, any_of, context_value, task_failed, task_success
 from cloacina.model.status import ExecutionStatus, Reason, TaskState

@@ -9,8 +9,8 @@ import pytest
 
 from cloacina import versions
 from cloacina.errors import RegistrationError, StoreUnavailable, ValidationError
-from cloacina.model.context import Context
-from cloacina.model.outline import short
+from cloacina.model.context.context import Context
+from cloacina.model.dag.outline import short
 from cloacina.model.task import Task, task
 from cloacina.model.workflow import Workflow
 from cloacina.versions import check

@@ -10,7 +10,7 @@ from typing import Any
 
 import apsw
 
-from cloacina.model.context import Context
+from cloacina.model.context.context import Context
 from cloacina.model.retry import RetryPolicy
 from cloacina.model.status import ExecutionStatus
 from cloacina.model.workflow import Workflow

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from cloacina.errors import PermanentError, TransientError
-from cloacina.model.context import Context
+from cloacina.model.context.context import Context
 
 
 def begins(ctx: Context) -> None:

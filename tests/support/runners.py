@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from cloacina.clock import Clock, Randomness
 from cloacina.errors import Fenced
-from cloacina.model.context import Context
+from cloacina.model.context.context import Context
 from cloacina.model.workflow import Workflow
 from cloacina.runner import Runner
 from cloacina.settings import Settings

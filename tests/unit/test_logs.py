@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from cloacina.model.context import Context
+from cloacina.model.context.context import Context
 from cloacina.model.task import task
 from cloacina.model.workflow import Workflow
 from cloacina.observe.logs import FIELDS, AttemptFilter, get_logger, init_logging

@@ -16,21 +16,21 @@ from contextlib import suppress
 from os import PathLike
 
 from cloacina.clock import Clock, Randomness, SystemClock, system_randomness
-from cloacina.engine.access import Access
-from cloacina.engine.adoption import Adoption
+from cloacina.engine.asking.access import Access
+from cloacina.engine.asking.intake import Answer
 from cloacina.engine.driving.orders import Order
 from cloacina.engine.executors.callbacks import Callbacks
 from cloacina.engine.executors.process.place import refuse_while_loading
 from cloacina.engine.executors.roster import Roster
 from cloacina.engine.incarnation import Incarnation, Means
-from cloacina.engine.intake import Answer
 from cloacina.engine.liveness.lease import FileLease, Lease, MemoryLease, Observer
 from cloacina.engine.liveness.recovery import Recovery
 from cloacina.engine.registry import Registry
 from cloacina.engine.service import Service
 from cloacina.engine.storage.storage import Storage
-from cloacina.engine.unreadable import try_again
-from cloacina.engine.upkeep import Upkeep
+from cloacina.engine.upkeep.adoption import Adoption
+from cloacina.engine.upkeep.unreadable import try_again
+from cloacina.engine.upkeep.upkeep import Upkeep
 from cloacina.errors import ExecutionParked, Fenced, ForeignConnection, RunnerClosed, StoreError
 from cloacina.model.json.values import Limits
 from cloacina.model.status import CommandKind, Reason, RunnerState

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from cloacina.clock import Clock, Randomness
+from cloacina.engine.asking.hub import Hub
 from cloacina.engine.bodies.courier import Courier
 from cloacina.engine.claims import Claims
 from cloacina.engine.committer import Batch, Committer, Written
@@ -24,14 +25,13 @@ from cloacina.engine.executors.attempt import Attempt
 from cloacina.engine.executors.callbacks import CallbackInfo, Callbacks
 from cloacina.engine.executors.dispatcher import Dispatcher
 from cloacina.engine.executors.protocol import ExecutorFactory, ExecutorHost
-from cloacina.engine.hub import Hub
 from cloacina.engine.liveness.lease import Lease
 from cloacina.engine.mailbox import Mailbox
 from cloacina.engine.registry import Registry
 from cloacina.engine.storage.store_thread import StoreThread
-from cloacina.engine.unreadable import UNREADABLE
+from cloacina.engine.upkeep.unreadable import UNREADABLE
 from cloacina.errors import ContextError, ExecutionParked, StoreRefused
-from cloacina.model.context import Context
+from cloacina.model.context.context import Context
 from cloacina.model.ids import new_id
 from cloacina.model.json.values import JSON, Limits, decode
 from cloacina.model.result import ErrorInfo
@@ -80,7 +80,12 @@ class Incarnation:
         self._quiet = asyncio.Event()
         mailbox = Mailbox(asyncio.get_running_loop())
         place = ExecutorHost(
-            means.settings, means.clock, means.limits, mailbox.post, self.committer.poke, means.registry.policy
+            means.settings,
+            means.clock,
+            means.limits,
+            mailbox.post,
+            self.committer.poke,
+            means.registry.policy,
         )
         executors = {name: make(place) for name, make in means.executors.items()}
         self.dispatcher = Dispatcher(executors, means.registry.routes, means.clock, self._quiet.set)

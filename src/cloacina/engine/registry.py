@@ -5,7 +5,7 @@ from __future__ import annotations
 from cloacina.engine.executors.protocol import StartedAttempt
 from cloacina.errors import RegistrationError
 from cloacina.model.retry import RetryPolicy
-from cloacina.model.routing import Routing
+from cloacina.model.routing.routing import Routing
 from cloacina.model.workflow import Workflow
 
 

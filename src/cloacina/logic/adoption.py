@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from functools import cached_property
 from typing import NamedTuple
 
-from cloacina.model.outline import Outline, short
+from cloacina.model.dag.outline import Outline, short
 from cloacina.model.version import UNVERSIONED
 from cloacina.model.workflow import OnVersion
 

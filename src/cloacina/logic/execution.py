@@ -17,7 +17,7 @@ from cloacina.logic.outcome import Outcome, outcome
 from cloacina.logic.readiness import decide
 from cloacina.logic.standing import Standing
 from cloacina.logic.views import Views
-from cloacina.model.dag import Dag
+from cloacina.model.dag.dag import Dag
 from cloacina.model.json.patch import Patch
 from cloacina.model.json.values import Limits
 from cloacina.model.status import AttemptState, Reason, TaskState, check_move

@@ -13,10 +13,10 @@ from cloacina.logic.execution import Past
 from cloacina.logic.merge import view as merge
 from cloacina.logic.outcome import broken_for_good
 from cloacina.logic.standing import Standing
-from cloacina.model.dag import Dag
+from cloacina.model.context.keys import Key
+from cloacina.model.dag.dag import Dag
 from cloacina.model.json.patch import Patch
 from cloacina.model.json.values import JSON, Limits
-from cloacina.model.keys import Key
 from cloacina.model.status import AttemptState, Reason, TaskState
 
 

@@ -25,10 +25,10 @@ from operator import itemgetter
 from typing import Any, cast
 
 from cloacina.errors import ContextConflict, ContextError
+from cloacina.model.context.keys import Key
 from cloacina.model.json.patch import Patch, View, apply, check_size, fold, size_bound
 from cloacina.model.json.paths import join_path
 from cloacina.model.json.values import JSON, Limits, encoded_size
-from cloacina.model.keys import Key
 
 _NOTHING: Any = object()
 

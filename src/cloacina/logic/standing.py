@@ -22,7 +22,7 @@ from typing import TypeVar
 from cloacina.errors import ContextError
 from cloacina.logic.conditions import StateOf, evaluate
 from cloacina.model.conditions import Condition
-from cloacina.model.dag import Dag
+from cloacina.model.dag.dag import Dag
 from cloacina.model.json.values import JSON
 from cloacina.model.rules import replaceable
 from cloacina.model.status import Reason, TaskState

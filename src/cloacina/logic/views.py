@@ -11,7 +11,17 @@ from cloacina.model.workflow import Workflow
 class Views:
     """Made from the input and the patches of Completed tasks; a view that later ones begin with is kept."""
 
-    __slots__ = ("_after", "_before", "_dag", "_joined", "_limits", "_unread", "_workflow", "input", "patches")
+    __slots__ = (
+        "_after",
+        "_before",
+        "_dag",
+        "_joined",
+        "_limits",
+        "_unread",
+        "_workflow",
+        "input",
+        "patches",
+    )
 
     def __init__(self, workflow: Workflow, limits: Limits) -> None:
         dag = workflow.dag

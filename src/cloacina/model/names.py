@@ -23,8 +23,8 @@ def check_name(kind: str, name: object, error: type[ValidationError] = Validatio
     if _NAME.fullmatch(name) is None:
         shown = repr(name[:_SHOWN]) + ("…" if len(name) > _SHOWN else "")
         raise error(
-            f"{shown} cannot name {_article(kind)} {kind}: use 1 to 100 of the characters A-Z, a-z, 0-9, '_', '.' and '-', "
-            "and start with a letter, a digit or '_'"
+            f"{shown} cannot name {_article(kind)} {kind}: use 1 to 100 of the characters A-Z, a-z, 0-9, '_', '.' and "
+            "'-', and start with a letter, a digit or '_'"
         )
     return str.__str__(name)
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any, Generic, ParamSpec, TypeAlias, TypeVar, Unpack, cast, overload
 
 from cloacina.errors import ValidationError, WorkflowError
-from cloacina.model.context import Context
+from cloacina.model.context.context import Context
+from cloacina.model.context.keys import Key
 from cloacina.model.definition.body import body_name, read_body
 from cloacina.model.definition.declared import read_keys
 from cloacina.model.definition.durations import Duration
@@ -28,7 +29,6 @@ from cloacina.model.definition.options import (
     read_timeout,
 )
 from cloacina.model.definition.source import Lines, source_lines
-from cloacina.model.keys import Key
 from cloacina.model.names import check_name
 from cloacina.model.retry import RetryOptions, RetryPolicy
 from cloacina.model.rules import Condition, can_stand_in

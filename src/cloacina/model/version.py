@@ -21,7 +21,7 @@ from cloacina.model.retry import Exponential, Fixed, Linear, RetryPolicy
 from cloacina.model.task import Task
 
 if TYPE_CHECKING:
-    from cloacina.model.keys import Key
+    from cloacina.model.context.keys import Key
 
 UNVERSIONED = "unversioned-"
 """How a version begins if some code has no source: it is never adopted silently."""

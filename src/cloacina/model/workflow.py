@@ -9,7 +9,9 @@ from types import MappingProxyType
 from typing import Any, Literal, TypeAlias, TypedDict, Unpack, cast, get_args, overload
 
 from cloacina.errors import ValidationError, WorkflowError
-from cloacina.model.dag import Dag
+from cloacina.model.context.inputs import InputModel
+from cloacina.model.context.keys import Key
+from cloacina.model.dag.dag import Dag
 from cloacina.model.definition.declared import check_reads
 from cloacina.model.definition.durations import Duration
 from cloacina.model.definition.hints import did_you_mean, listing, shown
@@ -23,8 +25,6 @@ from cloacina.model.definition.options import (
     read_timeout,
 )
 from cloacina.model.definition.source import Sources
-from cloacina.model.inputs import InputModel
-from cloacina.model.keys import Key
 from cloacina.model.names import check_name
 from cloacina.model.retry import RetryPolicy
 from cloacina.model.task import P, R, Returned, Task, TaskOptions, TypedTask

@@ -92,7 +92,11 @@ class Program:
 async def main(database: str, seed: int, requests: int, seconds: float) -> None:
     # A busy machine may keep an owner from answering in time; that is not what is looked for here.
     settings = Settings(command_timeout=60.0)
-    desk = Runner(database, workflows=[work], settings=settings) if seed % 2 else Client(database, settings=settings)
+    desk = (
+        Runner(database, workflows=[work], settings=settings)
+        if seed % 2
+        else Client(database, settings=settings)
+    )
     clock = SystemClock()
     async with desk:
         program = Program(desk, seed)

@@ -16,8 +16,8 @@ from typing import Any
 from acceptance.support import ledger
 from acceptance.support.ledger import say
 from cloacina.engine.executors.callbacks import CallbackInfo
-from cloacina.model.context import Context
-from cloacina.model.handle import TaskHandle
+from cloacina.model.context.context import Context
+from cloacina.model.context.handle import TaskHandle
 from cloacina.model.task import Task, task
 from cloacina.model.workflow import Workflow
 from cloacina.observe.logs import init_logging

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 from acceptance.support.ledger import ledger, recorded, say
 from cloacina.engine.executors.callbacks import CallbackInfo
 from cloacina.errors import PermanentError
-from cloacina.model.context import Context
-from cloacina.model.handle import TaskHandle
+from cloacina.model.context.context import Context
+from cloacina.model.context.handle import TaskHandle
 from cloacina.model.retry import RetryPolicy
 from cloacina.model.rules import task_failed, task_success
 from cloacina.model.workflow import Workflow

@@ -16,9 +16,10 @@ import pytest
 
 from cloacina.errors import RunnerClosed, StoreBusy, StoreCorrupt, StoreUnavailable, ValidationError
 from cloacina.store.location import Location, parse_location
-from cloacina.store.sqlite import backup, connection, partial
-from cloacina.store.sqlite.backup import back_up, payload_files
+from cloacina.store.sqlite.copies import backup, partial
+from cloacina.store.sqlite.copies.backup import back_up, payload_files
 from cloacina.store.sqlite.database import Database
+from cloacina.store.sqlite.file import connection
 from store.make import Stores, runner, submit
 
 

@@ -15,7 +15,7 @@ from cloacina.errors import (
     StoreRefused,
     StoreUnavailable,
 )
-from cloacina.store.sqlite.errors import meaning_of, translate
+from cloacina.store.sqlite.file.errors import meaning_of, translate
 
 CLASSES = {
     "BUSY BUSY_SNAPSHOT BUSY_RECOVERY BUSY_TIMEOUT LOCKED LOCKED_SHAREDCACHE PROTOCOL": StoreBusy,

@@ -26,8 +26,8 @@ from cloacina.errors import (
 from cloacina.model.status import ExecutionStatus, Reason
 from cloacina.store.location import parse_location
 from cloacina.store.rows import ExecutionFilter, Group
-from cloacina.store.sqlite import connection
 from cloacina.store.sqlite.database import Database
+from cloacina.store.sqlite.file import connection
 from cloacina.store.sqlite.migrations import APPLICATION_ID, MIGRATIONS
 from store.make import ME, Stores, claim, runner, submit
 

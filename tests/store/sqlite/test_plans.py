@@ -23,7 +23,7 @@ from cloacina.store.sqlite import (
     unowned,
     versions,
 )
-from cloacina.store.sqlite.connection import Connection
+from cloacina.store.sqlite.file.connection import Connection
 from store.make import ME, Stores, claim, new
 
 STATEMENTS = {

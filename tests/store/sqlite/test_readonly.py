@@ -20,9 +20,9 @@ from cloacina.errors import (
     StoreError,
     ValidationError,
 )
-from cloacina.store.sqlite import connection
+from cloacina.store.sqlite.copies.readonly import open_readonly
+from cloacina.store.sqlite.file import connection
 from cloacina.store.sqlite.migrations import APPLICATION_ID, MIGRATIONS
-from cloacina.store.sqlite.readonly import open_readonly
 from store.make import Stores, runner, submit
 from support.clock import HandClock
 from support.script import Script

@@ -7,7 +7,7 @@ from pathlib import Path
 import apsw
 import pytest
 
-from cloacina.store.sqlite import wal
+from cloacina.store.sqlite.file import wal
 from store.make import Stores, submit
 
 

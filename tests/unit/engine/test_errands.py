@@ -10,7 +10,7 @@ import pytest
 from cloacina.engine.bodies.errands import Errands
 from cloacina.engine.bodies.notebook import to_end
 from cloacina.engine.executors.attempt import Attempt
-from cloacina.model.context import Context
+from cloacina.model.context.context import Context
 from cloacina.model.json.values import Limits
 from cloacina.model.task import task
 

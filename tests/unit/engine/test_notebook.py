@@ -13,9 +13,9 @@ import pytest
 
 from cloacina.engine.bodies.notebook import Notebook, to_end
 from cloacina.errors import CheckpointError, StoreRefused
-from cloacina.model.context import Context
+from cloacina.model.context.context import Context
+from cloacina.model.context.keys import Key
 from cloacina.model.json.values import Limits
-from cloacina.model.keys import Key
 
 
 class Shelf:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from cloacina.logic.adoption import Succession, Touched
-from cloacina.model.outline import Outline, TaskOutline
+from cloacina.model.dag.outline import Outline, TaskOutline
 from cloacina.model.workflow import OnVersion
 
 OLD, NEW = "old", "new"

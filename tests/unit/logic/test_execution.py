@@ -10,10 +10,10 @@ import pytest
 from cloacina.errors import ContextError, ExecutionError, PermanentError, StoreRefused
 from cloacina.logic.execution import Consequences, ExecutionState, Past
 from cloacina.logic.views import Views
-from cloacina.model.context import Context
+from cloacina.model.context.context import Context
+from cloacina.model.context.keys import Key
 from cloacina.model.json.patch import Patch
 from cloacina.model.json.values import Limits
-from cloacina.model.keys import Key
 from cloacina.model.retry import RetryPolicy
 from cloacina.model.rules import context_value, task_failed
 from cloacina.model.status import AttemptState, ExecutionStatus, Reason, TaskState

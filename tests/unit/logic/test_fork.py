@@ -12,10 +12,10 @@ from cloacina.logic.execution import Past
 from cloacina.logic.fork import standing_of, to_redo, to_retry, views, without
 from cloacina.logic.readiness import decide
 from cloacina.logic.standing import Standing
-from cloacina.model.context import Context
+from cloacina.model.context.context import Context
+from cloacina.model.context.keys import Key
 from cloacina.model.json.patch import Patch
 from cloacina.model.json.values import DEFAULT_LIMITS
-from cloacina.model.keys import Key
 from cloacina.model.rules import always, any_of, context_value, task_failed, task_skipped, task_success
 from cloacina.model.status import AttemptState, Reason, TaskState
 from cloacina.model.task import Task as RealTask

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from cloacina.errors import ContextConflict, ContextError
 from cloacina.logic.merge import view
-from cloacina.model.context import Context
+from cloacina.model.context.context import Context
+from cloacina.model.context.keys import Key
 from cloacina.model.json.patch import Patch, View
 from cloacina.model.json.values import Limits, encode
-from cloacina.model.keys import Key
 
 Patches = list[tuple[int, Any]]
 IDS = ["first", "left", "right", "join"]

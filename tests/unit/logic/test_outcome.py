@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from cloacina.errors import ContextError
 from cloacina.logic.outcome import outcome
 from cloacina.logic.standing import Standing
-from cloacina.model.context import Context
+from cloacina.model.context.context import Context
 from cloacina.model.rules import (
     All,
     Always,

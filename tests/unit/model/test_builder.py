@@ -8,7 +8,7 @@ import pytest
 
 from cloacina.errors import WorkflowError
 from cloacina.model.builder import WorkflowBuilder
-from cloacina.model.context import Context
+from cloacina.model.context.context import Context
 from cloacina.model.task import task
 
 

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from cloacina.errors import ContextError, ContextKeyError
-from cloacina.model.context import Context
+from cloacina.model.context.context import Context
+from cloacina.model.context.keys import Key
 from cloacina.model.json.patch import View, apply
 from cloacina.model.json.values import Limits, decode, encode
-from cloacina.model.keys import Key
 
 NUMBER = Key("number", int)
 ITEMS = Key("items", list[int])

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cloacina.errors import SubgraphError, WorkflowError
-from cloacina.model.context import Context
-from cloacina.model.dag import Dag
-from cloacina.model.render import DagEdge, DagMetadata, DagNode
+from cloacina.model.context.context import Context
+from cloacina.model.dag.dag import Dag
+from cloacina.model.dag.render import DagEdge, DagMetadata, DagNode
 from cloacina.model.rules import context_value, none_of, task_failed, task_skipped, task_success
 from cloacina.model.task import Task
 

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from cloacina.errors import WorkflowError
-from cloacina.model.context import Context
-from cloacina.model.keys import Key
+from cloacina.model.context.context import Context
+from cloacina.model.context.keys import Key
 from cloacina.model.retry import RetryPolicy
 from cloacina.model.rules import context_value, task_failed, task_success
 from cloacina.model.task import Task, task

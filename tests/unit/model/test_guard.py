@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from cloacina.errors import CheckpointError, ContextError
-from cloacina.model.context import Context
-from cloacina.model.keys import Key
+from cloacina.model.context.context import Context
+from cloacina.model.context.keys import Key
 
 ROWS, TOTAL = Key("rows", list[int]), Key("total", int)
 

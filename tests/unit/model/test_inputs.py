@@ -14,8 +14,8 @@ import typing_extensions
 from pydantic import AliasChoices, AliasPath, ConfigDict, Field, computed_field
 
 from cloacina.errors import InputError, WorkflowError
-from cloacina.model.context import Context
-from cloacina.model.inputs import InputModel, input_as
+from cloacina.model.context.context import Context
+from cloacina.model.context.inputs import InputModel, input_as
 from cloacina.model.json.values import encode
 from cloacina.model.workflow import Workflow
 from support.script import Script

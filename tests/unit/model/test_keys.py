@@ -21,7 +21,7 @@ import pytest
 
 import cloacina
 from cloacina.errors import ContextError, WorkflowError
-from cloacina.model.keys import Key
+from cloacina.model.context.keys import Key
 from cloacina.model.rules import ContextValue, ValueOperator, task_success
 
 
@@ -251,8 +251,8 @@ def test_keys_are_ordinary_frozen_values() -> None:
 
 TYPED = """
 from typing import assert_type, Any
-from cloacina.model.context import Context
-from cloacina.model.keys import Key
+from cloacina.model.context.context import Context
+from cloacina.model.context.keys import Key
 
 NUMBER = Key("number", int)
 TEXTS = Key("texts", list[str])

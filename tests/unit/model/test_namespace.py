@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from cloacina.errors import ValidationError
 from cloacina.model.names import NAME
-from cloacina.model.namespace import TaskNamespace, parse_namespace
+from cloacina.model.routing.namespace import TaskNamespace, parse_namespace
 
 NAMES = st.from_regex(NAME, fullmatch=True)
 

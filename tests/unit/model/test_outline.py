@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from cloacina.errors import WorkflowError
-from cloacina.model.context import Context
-from cloacina.model.outline import Outline, short
+from cloacina.model.context.context import Context
+from cloacina.model.dag.outline import Outline, short
 from cloacina.model.rules import context_value, task_failed, task_success
 from cloacina.model.task import Task, task
 from cloacina.model.workflow import Workflow

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from cloacina.model.context import Context
+from cloacina.model.context.context import Context
 from cloacina.model.result import (
     AttemptResult,
     ErrorInfo,

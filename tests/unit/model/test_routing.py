@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from cloacina.errors import RegistrationError, ValidationError, WorkflowError
-from cloacina.model.context import Context
+from cloacina.model.context.context import Context
 from cloacina.model.retry import RetryPolicy
-from cloacina.model.routing import BUILT_IN, Routing, RoutingRule
+from cloacina.model.routing.routing import BUILT_IN, Routing, RoutingRule
 from cloacina.model.task import Task, task
 from cloacina.model.workflow import Workflow
 

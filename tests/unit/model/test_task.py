@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, Optional
 import pytest
 
 from cloacina.errors import WorkflowError
-from cloacina.model.context import Context
+from cloacina.model.context.context import Context
 from cloacina.model.retry import Exponential, RetryPolicy
 from cloacina.model.rules import task_failed
 from cloacina.model.task import Task, TypedTask, task

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from cloacina.model.context import Context
-from cloacina.model.keys import Key
+from cloacina.model.context.context import Context
+from cloacina.model.context.keys import Key
 from cloacina.model.retry import Exponential, RetryPolicy
 from cloacina.model.rules import context_value, task_failed, task_success
 from cloacina.model.task import task
@@ -214,7 +214,7 @@ GOLDEN = '''
 import operator
 from functools import partial, wraps
 
-from cloacina.model.keys import Key
+from cloacina.model.context.keys import Key
 from cloacina.model.retry import Exponential, RetryPolicy
 from cloacina.model.rules import all_of, context_value, task_failed, task_success
 from cloacina.model.workflow import Workflow

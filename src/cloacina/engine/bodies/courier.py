@@ -19,10 +19,10 @@ from cloacina.engine.driving.wishes import Wanted, Wish, too_late
 from cloacina.engine.executors.attempt import Attempt
 from cloacina.engine.storage.store_thread import StoreThread
 from cloacina.errors import CheckpointError
-from cloacina.model.context import Context
-from cloacina.model.handle import TaskHandle
+from cloacina.model.context.context import Context
+from cloacina.model.context.handle import TaskHandle
+from cloacina.model.context.keys import Key
 from cloacina.model.json.values import Limits
-from cloacina.model.keys import Key
 from cloacina.model.status import AttemptState
 from cloacina.observe.logs import running
 from cloacina.store.port import ReadStore

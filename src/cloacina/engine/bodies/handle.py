@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from cloacina.engine.bodies.notebook import to_end
 from cloacina.errors import PermanentError, ValidationError
+from cloacina.model.context.handle import Look, TaskHandle
 from cloacina.model.definition.durations import Duration, seconds
 from cloacina.model.definition.hints import shown
-from cloacina.model.handle import Look, TaskHandle
 
 if TYPE_CHECKING:
     from cloacina.engine.bodies.errands import Errands

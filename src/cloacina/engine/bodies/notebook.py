@@ -11,12 +11,12 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Protocol, TypeVar, cast
 
 from cloacina.errors import CheckpointError, ContextError, PayloadError
-from cloacina.model.context import Context
+from cloacina.model.context.context import Context
+from cloacina.model.context.guard import changed
+from cloacina.model.context.keys import Key
 from cloacina.model.definition.hints import shown
-from cloacina.model.guard import changed
 from cloacina.model.json.patch import Patch
 from cloacina.model.json.values import JSON, Limits, encode, to_json
-from cloacina.model.keys import Key
 from cloacina.store.payloads.payloads import read_payload
 
 T = TypeVar("T")

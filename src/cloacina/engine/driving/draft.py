@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from cloacina.engine.driving.records import History, error_text
 from cloacina.engine.executors.attempt import Attempt, describe
 from cloacina.logic.execution import ExecutionState, Ruling
-from cloacina.model.dag import Dag
+from cloacina.model.dag.dag import Dag
 from cloacina.model.result import ErrorInfo
 from cloacina.model.status import AttemptState, ExecutionStatus, Reason, TaskState
 from cloacina.store.rows import (

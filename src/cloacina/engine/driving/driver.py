@@ -23,7 +23,7 @@ from cloacina.engine.driving.wishes import Wish, Wishes, shift
 from cloacina.engine.executors.attempt import Attempt, Ending, describe
 from cloacina.errors import ContextError, StoreRefused
 from cloacina.logic.execution import Consequences, ExecutionState, Ruling
-from cloacina.model.context import Context
+from cloacina.model.context.context import Context
 from cloacina.model.json.patch import as_view
 from cloacina.model.json.values import JSON, encode
 from cloacina.model.result import ErrorInfo

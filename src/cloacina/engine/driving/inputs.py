@@ -11,7 +11,7 @@ from typing import cast
 from cloacina.engine.driving.records import input_of
 from cloacina.errors import ContextError, InputError
 from cloacina.logic.execution import ExecutionState
-from cloacina.model.inputs import InputModel
+from cloacina.model.context.inputs import InputModel
 from cloacina.model.json.patch import as_view
 from cloacina.model.json.values import JSON, MAX_DEPTH, Limits, encode, to_json
 from cloacina.model.workflow import Workflow

@@ -11,8 +11,8 @@ import msgspec
 from cloacina.engine.executors.attempt import ERROR_BYTES, Attempt, clean
 from cloacina.errors import ContextError
 from cloacina.logic.execution import Past
-from cloacina.model.context import Context
-from cloacina.model.dag import Dag
+from cloacina.model.context.context import Context
+from cloacina.model.dag.dag import Dag
 from cloacina.model.json.patch import Patch, read_patch
 from cloacina.model.json.values import JSON, decode, encode
 from cloacina.model.result import (

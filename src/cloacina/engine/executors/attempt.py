@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from cloacina.errors import PermanentError
 from cloacina.logic.delays import Failure
-from cloacina.model.context import Context
+from cloacina.model.context.context import Context
 from cloacina.model.definition.declared import undeclared
 from cloacina.model.definition.hints import listing
 from cloacina.model.json.patch import Patch

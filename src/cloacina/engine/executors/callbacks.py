@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cloacina.engine.executors.threads import BodyThreads
-from cloacina.model.context import Context
+from cloacina.model.context.context import Context
 from cloacina.model.result import ErrorInfo
 from cloacina.model.status import ExecutionStatus, TaskState
 from cloacina.observe.logs import get_logger

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from cloacina.clock import Clock
-from cloacina.model.context import Context
+from cloacina.model.context.context import Context
 from cloacina.model.json.values import Limits
 from cloacina.model.retry import RetryPolicy
 from cloacina.model.status import AttemptState

@@ -15,7 +15,16 @@ from cloacina.engine.executors.threads import ThreadExecutor
 from cloacina.errors import ValidationError
 from cloacina.model.names import check_name
 from cloacina.model.retry import RetryPolicy
-from cloacina.model.routing import BUILT_IN, LOCAL, LOOP, PROCESS, THREADS, Check, Routing, RoutingRule
+from cloacina.model.routing.routing import (
+    BUILT_IN,
+    LOCAL,
+    LOOP,
+    PROCESS,
+    THREADS,
+    Check,
+    Routing,
+    RoutingRule,
+)
 from cloacina.model.task import Task
 
 

@@ -23,7 +23,7 @@ class Backups:
         self._made: dict[asyncio.Future[Path], threading.Event] = {}
 
     async def make(self, target: str | PathLike[str], *, overwrite: bool) -> Path:
-        """Copy the database to ``target`` and return its path. Raises as `cloacina.store.sqlite.backup.back_up`."""
+        """Copy the database to ``target`` and return its path. Raises as `back_up` does."""
         location = parse_location(target)
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Path] = loop.create_future()

@@ -17,7 +17,7 @@ from cloacina.store.payloads.payloads import Payloads
 from cloacina.store.payloads.place import PayloadHome
 from cloacina.store.payloads.stores import decoding_store, encoding_store
 from cloacina.store.port import ReadStore, WriteStore
-from cloacina.store.sqlite.backup import back_up
+from cloacina.store.sqlite.copies.backup import back_up
 from cloacina.store.sqlite.database import Database
 
 log = get_logger("store")
@@ -55,7 +55,7 @@ class Storage:
         self._database.check_files()
 
     def back_up(self, target: Location, *, overwrite: bool, go_on: Callable[[], bool]) -> Path:
-        """See `cloacina.store.sqlite.backup.back_up`. Blocks; for a thread of its own."""
+        """See `cloacina.store.sqlite.copies.backup.back_up`. Blocks; for a thread of its own."""
         return back_up(self._database.location, target, overwrite=overwrite, go_on=go_on)
 
     async def open(self, randomness: Randomness) -> None:

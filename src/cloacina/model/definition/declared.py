@@ -6,15 +6,15 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, cast
 
 from cloacina.errors import ContextError, WorkflowError
+from cloacina.model.context.keys import Key
 from cloacina.model.definition.hints import did_you_mean, listing, shown
 from cloacina.model.definition.options import is_no_list
 from cloacina.model.json.values import to_json
-from cloacina.model.keys import Key
 
 _KEY: Any = Key  # does not narrow an object
 
 if TYPE_CHECKING:
-    from cloacina.model.dag import Dag
+    from cloacina.model.dag.dag import Dag
     from cloacina.model.json.patch import Patch
     from cloacina.model.task import Task
 

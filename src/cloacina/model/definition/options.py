@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeAlias, cast
 
 from cloacina.errors import ValidationError, WorkflowError
-from cloacina.model.context import Context
+from cloacina.model.context.context import Context
 from cloacina.model.definition.durations import seconds
 from cloacina.model.definition.hints import did_you_mean, listing, shown
 from cloacina.model.names import check_name

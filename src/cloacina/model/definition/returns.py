@@ -9,7 +9,7 @@ from inspect import Signature
 from types import FunctionType, NoneType, UnionType
 from typing import Annotated, Any, ForwardRef, Never, NoReturn, Union, get_args, get_origin
 
-from cloacina.model.context import Context
+from cloacina.model.context.context import Context
 
 _ALLOWED = (None, NoneType, Any, Never, NoReturn)
 _UNIONS = (Union, UnionType)

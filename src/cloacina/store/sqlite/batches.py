@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from cloacina.errors import StoreRefused
-from cloacina.store.sqlite.connection import Connection
+from cloacina.store.sqlite.file.connection import Connection
 
 CHUNK_BYTES = 16_000_000
 """A JSON text longer than this is split, so that SQLite never needs much more memory than that."""

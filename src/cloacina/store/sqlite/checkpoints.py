@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cloacina.store.sqlite.batches import RowKind
-from cloacina.store.sqlite.connection import Connection
+from cloacina.store.sqlite.file.connection import Connection
 
 CHECKPOINTS = RowKind(
     noun="checkpoints",

@@ -6,7 +6,7 @@ from cloacina.errors import StoreCorrupt
 from cloacina.store.rows import ClaimRequest, StoredExecution
 from cloacina.store.sqlite import commands, reads
 from cloacina.store.sqlite.batches import decode_ids, encode
-from cloacina.store.sqlite.connection import Connection
+from cloacina.store.sqlite.file.connection import Connection
 
 # For each pair (workflow, version) the first rows of both indexes, then the first of them all: so the cost
 # depends on the limit and on the number of pairs, never on how many executions are stored or waiting.

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from cloacina.model.status import CommandKind, ExecutionStatus
 from cloacina.store.rows import Command, StoredExecution
 from cloacina.store.sqlite.batches import encode
-from cloacina.store.sqlite.connection import Connection
+from cloacina.store.sqlite.file.connection import Connection
 
 _STANDING = "SELECT status, owner FROM executions WHERE id = ?"
 

@@ -37,9 +37,9 @@ from cloacina.store.sqlite import (
 )
 from cloacina.store.sqlite import versions as version_rows
 from cloacina.store.sqlite.batches import encode
-from cloacina.store.sqlite.connection import Connection, create
+from cloacina.store.sqlite.copies.partial import being_made
+from cloacina.store.sqlite.file.connection import Connection, create
 from cloacina.store.sqlite.migrations.prepare import prepare
-from cloacina.store.sqlite.partial import being_made
 
 
 class Database:

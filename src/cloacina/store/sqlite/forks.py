@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from cloacina.store.rows import Fork
 from cloacina.store.sqlite.batches import RowKind, Unfit, batches, encode, explained, write
 from cloacina.store.sqlite.checkpoints import CHECKPOINTS
-from cloacina.store.sqlite.connection import Connection
+from cloacina.store.sqlite.file.connection import Connection
 from cloacina.store.sqlite.groups import ATTEMPT_STARTS, NEW_EXECUTIONS
 
 FORKS = RowKind(

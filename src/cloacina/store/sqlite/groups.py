@@ -21,7 +21,7 @@ from cloacina.store.rows import (
 from cloacina.store.sqlite import claims, commands
 from cloacina.store.sqlite.batches import Batch, RowKind, Unfit, batches, explained, write
 from cloacina.store.sqlite.checkpoints import CHECKPOINTS, SHIFTS
-from cloacina.store.sqlite.connection import Connection
+from cloacina.store.sqlite.file.connection import Connection
 
 _FENCE = "UPDATE runners SET group_no = ?2 WHERE id = ?1 AND state = 'alive' AND group_no = ?2 - 1"
 

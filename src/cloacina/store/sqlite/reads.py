@@ -14,7 +14,7 @@ import msgspec
 from cloacina.errors import StoreCorrupt
 from cloacina.store.rows import ExecutionFilter, StoredAttempt, StoredExecution
 from cloacina.store.sqlite.batches import CHUNK_BYTES, decode_ids, encode
-from cloacina.store.sqlite.connection import Connection
+from cloacina.store.sqlite.file.connection import Connection
 
 _EXECUTION = """id, workflow, version, status, input, result, key, priority, tags, owner, forked_from,
         created, started, finished, wake_at, error"""

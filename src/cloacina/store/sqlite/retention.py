@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from cloacina.model.status import ExecutionStatus
 from cloacina.store.rows import Expired, ExpiryLook
 from cloacina.store.sqlite.batches import decode_counts, encode
-from cloacina.store.sqlite.connection import Connection
+from cloacina.store.sqlite.file.connection import Connection
 
 # Completed executions are nearly all, so they are found by the primary key; the others have an index.
 _LOOK = """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cloacina.model.status import Reason, RunnerState
 from cloacina.store.rows import RunnerRow
-from cloacina.store.sqlite.connection import Connection
+from cloacina.store.sqlite.file.connection import Connection
 
 _REGISTER = "INSERT INTO runners (id, host, pid, started, state, group_no) VALUES (?, ?, ?, ?, ?, ?)"
 

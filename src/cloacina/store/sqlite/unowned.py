@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from cloacina.store.rows import NewExecution, StoredExecution
 from cloacina.store.sqlite import reads
 from cloacina.store.sqlite.batches import batches, encode
-from cloacina.store.sqlite.connection import Connection
+from cloacina.store.sqlite.file.connection import Connection
 from cloacina.store.sqlite.groups import NEW_EXECUTIONS
 
 _INSERT = NEW_EXECUTIONS._replace(

@@ -9,7 +9,7 @@ import msgspec
 from cloacina.model.status import ExecutionStatus
 from cloacina.store.rows import InFlight, Rewrite
 from cloacina.store.sqlite.batches import encode
-from cloacina.store.sqlite.connection import Connection
+from cloacina.store.sqlite.file.connection import Connection
 
 _KNOWN = """
     INSERT INTO workflow_versions (workflow, version, dag, registered)

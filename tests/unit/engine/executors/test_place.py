@@ -14,7 +14,7 @@ from cloacina.engine.executors.process.orders import checked, judge_of
 from cloacina.engine.executors.process.place import Place, main_module, place_of
 from cloacina.engine.executors.process.wire import Judge
 from cloacina.errors import RegistrationError, ValidationError
-from cloacina.model.context import Context
+from cloacina.model.context.context import Context
 from cloacina.model.retry import RetryPolicy
 from cloacina.model.task import Task, task
 from cloacina.model.workflow import Workflow

@@ -9,10 +9,10 @@ import pydantic
 import pytest
 
 from cloacina.errors import WorkflowError
-from cloacina.model.context import Context
+from cloacina.model.context.context import Context
+from cloacina.model.context.keys import Key
 from cloacina.model.definition.declared import undeclared
 from cloacina.model.json.patch import Patch
-from cloacina.model.keys import Key
 from cloacina.model.rules import Condition, context_value, task_success
 from cloacina.model.task import task
 from cloacina.model.workflow import Workflow

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cloacina.model.context import Context
-from cloacina.model.keys import Key
+from cloacina.model.context.context import Context
+from cloacina.model.context.keys import Key
 from cloacina.model.task import Task, task
 from cloacina.model.workflow import Workflow
 from support.cell import run_cell, version_of_cell

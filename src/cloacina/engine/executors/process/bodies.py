@@ -19,7 +19,7 @@ from cloacina.engine.executors.process.place import MainModule, Place, is_main, 
 from cloacina.engine.executors.process.wire import NULL, Ask, Begun, Done, Failed, Judge, Link, Order, Reply
 from cloacina.errors import PermanentError, TransientError
 from cloacina.logic.delays import worth_another
-from cloacina.model.context import Context
+from cloacina.model.context.context import Context
 from cloacina.model.json.patch import as_view
 from cloacina.model.json.values import JSON, Limits, decode, encode
 from cloacina.model.retry import RetryOn

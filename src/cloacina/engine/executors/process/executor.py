@@ -94,9 +94,7 @@ class ProcessExecutor:
         self._children.add(child)
         self._empty.clear()
         arguments = [os.fsencode(argument) for argument in sys.argv]
-        child.send(
-            Hello(arguments, main_module(), limits.value_bytes, limits.context_bytes, level_of_ours())
-        )
+        child.send(Hello(arguments, main_module(), limits.value_bytes, limits.context_bytes, level_of_ours()))
         return child
 
     def _give(self, child: Child, attempt: Attempt) -> None:

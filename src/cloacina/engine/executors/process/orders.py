@@ -11,7 +11,7 @@ from cloacina.engine.executors.process.place import Place, place_of
 from cloacina.engine.executors.process.wire import NULL, Judge, Order
 from cloacina.engine.executors.protocol import ExecutorHost
 from cloacina.errors import ValidationError
-from cloacina.model.context import Context
+from cloacina.model.context.context import Context
 from cloacina.model.json.values import encode
 from cloacina.model.retry import RetryPolicy
 from cloacina.model.task import Task

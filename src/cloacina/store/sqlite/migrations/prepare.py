@@ -12,8 +12,8 @@ import os
 import apsw
 
 from cloacina.errors import SchemaTooNew, StoreBusy, StoreCorrupt, StoreUnavailable
-from cloacina.store.sqlite.connection import Connection
-from cloacina.store.sqlite.errors import RESTORE
+from cloacina.store.sqlite.file.connection import Connection
+from cloacina.store.sqlite.file.errors import RESTORE
 from cloacina.store.sqlite.migrations import APPLICATION_ID, MIGRATIONS
 
 CHECKED_BYTES = 100_000_000

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 from cloacina.model.definition.durations import Duration
 
 if TYPE_CHECKING:
-    from cloacina.model.context import Context
-    from cloacina.model.keys import Key
+    from cloacina.model.context.context import Context
+    from cloacina.model.context.keys import Key
 
 Look: TypeAlias = "Callable[[], bool | Awaitable[bool]]"
 """A condition that `TaskHandle.defer_until` looks at."""

@@ -16,11 +16,11 @@ from cloacina.errors import StoreBusy, StoreCorrupt, ValidationError
 from cloacina.observe.logs import get_logger
 from cloacina.store.location import Location
 from cloacina.store.sqlite import runners
-from cloacina.store.sqlite.backup import check, copy, failing, payload_files
-from cloacina.store.sqlite.connection import Connection
+from cloacina.store.sqlite.copies.backup import check, copy, failing, payload_files
+from cloacina.store.sqlite.copies.partial import finish, partial
+from cloacina.store.sqlite.file.connection import Connection
 from cloacina.store.sqlite.migrations import APPLICATION_ID
 from cloacina.store.sqlite.migrations.prepare import recognise
-from cloacina.store.sqlite.partial import finish, partial
 
 _EPOCH = "SELECT CAST(value AS INTEGER) FROM meta WHERE key = 'epoch'"
 _RAISE_EPOCH = "UPDATE meta SET value = CAST(? AS TEXT) WHERE key = 'epoch'"

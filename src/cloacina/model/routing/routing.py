@@ -16,8 +16,8 @@ from typing import cast
 from cloacina.errors import RegistrationError, ValidationError
 from cloacina.model.definition.hints import did_you_mean
 from cloacina.model.names import check_name
-from cloacina.model.namespace import TaskNamespace, parse_namespace
 from cloacina.model.retry import RetryPolicy
+from cloacina.model.routing.namespace import TaskNamespace, parse_namespace
 from cloacina.model.task import Task
 from cloacina.model.workflow import Workflow
 

@@ -13,20 +13,20 @@ from operator import methodcaller
 from typing import TYPE_CHECKING, Any, cast
 
 from cloacina.clock import Clock
+from cloacina.engine.asking.submission import read_input
 from cloacina.engine.driving.records import input_of, past_of
 from cloacina.engine.registry import Registry
-from cloacina.engine.submission import read_input
 from cloacina.errors import CloacinaError, ForkRefused, StoreError, ValidationError, WorkflowError
 from cloacina.logic.adoption import Succession, Touched
 from cloacina.logic.execution import Past
 from cloacina.logic.fork import standing_of, to_redo, to_retry, views, without
-from cloacina.model.dag import Dag
+from cloacina.model.context.keys import Key
+from cloacina.model.dag.dag import Dag
+from cloacina.model.dag.outline import Outline, short
 from cloacina.model.definition.hints import did_you_mean, listing
 from cloacina.model.ids import new_id
 from cloacina.model.json.patch import read_patch
 from cloacina.model.json.values import JSON, Limits, encode
-from cloacina.model.keys import Key
-from cloacina.model.outline import Outline, short
 from cloacina.model.result import ForkResult
 from cloacina.model.status import AttemptState, ExecutionStatus
 from cloacina.model.task import Task
@@ -41,7 +41,7 @@ from cloacina.store.rows import (
 )
 
 if TYPE_CHECKING:
-    from cloacina.engine.access import Access
+    from cloacina.engine.asking.access import Access
 
 PAGE = 50
 """How many executions of a bulk are read, and their forks stored in one transaction."""

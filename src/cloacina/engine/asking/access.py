@@ -12,14 +12,14 @@ from functools import partial
 from typing import Any, cast
 
 from cloacina.clock import Clock
-from cloacina.engine.doorbell import Doorbell
+from cloacina.engine.asking.explain import Explanation, explain
+from cloacina.engine.asking.forks import Forks
+from cloacina.engine.asking.hub import Hub, Told
+from cloacina.engine.asking.intake import Intake
+from cloacina.engine.asking.submission import check_seconds
 from cloacina.engine.driving.records import info_of, result_of
-from cloacina.engine.explain import Explanation, explain
-from cloacina.engine.forks import Forks
-from cloacina.engine.hub import Hub, Told
-from cloacina.engine.intake import Intake
+from cloacina.engine.liveness.doorbell import Doorbell
 from cloacina.engine.storage.storage import Storage
-from cloacina.engine.submission import check_seconds
 from cloacina.errors import CommandTimeout, ExecutionNotFound, ExecutionParked, PayloadError, ResultTimeout
 from cloacina.model.ids import new_id
 from cloacina.model.json.values import Limits, decode

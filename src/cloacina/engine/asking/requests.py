@@ -6,16 +6,11 @@ import asyncio
 import builtins
 from functools import partial
 
-from cloacina.engine.access import check_id, told
-from cloacina.engine.driving.driver import Driver
-from cloacina.engine.driving.orders import Order
-from cloacina.engine.engine import Engine
-from cloacina.engine.executors.attempt import Attempt
-from cloacina.engine.explain import Explanation, explain
-from cloacina.engine.forks import Forks
-from cloacina.engine.hub import Told
-from cloacina.engine.incarnation import Incarnation
-from cloacina.engine.submission import (
+from cloacina.engine.asking.access import check_id, told
+from cloacina.engine.asking.explain import Explanation, explain
+from cloacina.engine.asking.forks import Forks
+from cloacina.engine.asking.hub import Told
+from cloacina.engine.asking.submission import (
     SubmitOptions,
     check_same,
     check_seconds,
@@ -23,6 +18,11 @@ from cloacina.engine.submission import (
     read_input,
     read_many,
 )
+from cloacina.engine.driving.driver import Driver
+from cloacina.engine.driving.orders import Order
+from cloacina.engine.engine import Engine
+from cloacina.engine.executors.attempt import Attempt
+from cloacina.engine.incarnation import Incarnation
 from cloacina.errors import StoreRefused, ValidationError
 from cloacina.model.json.values import JSON, encode
 from cloacina.model.result import ExecutionInfo, ExecutionResult

@@ -8,10 +8,10 @@ from typing import cast
 
 from cloacina.errors import SubgraphError, WorkflowError
 from cloacina.model.conditions import TaskCondition
+from cloacina.model.dag.render import DagEdge, DagMetadata, DagNode, dot, mermaid, text
 from cloacina.model.definition import order
 from cloacina.model.definition.hints import LISTED, did_you_mean, listing
 from cloacina.model.json.values import JSON, encode
-from cloacina.model.render import DagEdge, DagMetadata, DagNode, dot, mermaid, text
 from cloacina.model.task import Task
 
 

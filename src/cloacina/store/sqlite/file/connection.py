@@ -13,9 +13,9 @@ import apsw
 
 from cloacina.errors import ForeignConnection, ForkedProcess, StoreCorrupt, StoreError, StoreUnavailable
 from cloacina.store.location import Location
-from cloacina.store.sqlite import guard
-from cloacina.store.sqlite.errors import translate
-from cloacina.store.sqlite.wal import Wal
+from cloacina.store.sqlite.file import guard
+from cloacina.store.sqlite.file.errors import translate
+from cloacina.store.sqlite.file.wal import Wal
 
 _DRIVER_ERRORS = (apsw.Error, MemoryError, UnicodeError, OverflowError)
 

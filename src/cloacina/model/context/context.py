@@ -12,9 +12,10 @@ from difflib import get_close_matches
 from typing import Any, TypeVar, cast, overload
 
 from cloacina.errors import CheckpointError, ContextError, ContextKeyError
-from cloacina.model.guard import READ_ONLY, Guard, Watch
-from cloacina.model.handle import Checkpoints
-from cloacina.model.inputs import input_as
+from cloacina.model.context.guard import READ_ONLY, Guard, Watch
+from cloacina.model.context.handle import Checkpoints
+from cloacina.model.context.inputs import input_as
+from cloacina.model.context.keys import Key
 from cloacina.model.json.patch import Patch, check_size, diff, size_bound
 from cloacina.model.json.patch import apply as apply_patch
 from cloacina.model.json.paths import join_path, shorten
@@ -28,7 +29,6 @@ from cloacina.model.json.values import (
     read_object,
     to_json,
 )
-from cloacina.model.keys import Key
 
 T = TypeVar("T")
 D = TypeVar("D")

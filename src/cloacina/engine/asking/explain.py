@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 from cloacina.engine.driving.driver import Driver
 from cloacina.engine.driving.records import error_of, tasks_of
-from cloacina.model.dag import Dag
-from cloacina.model.outline import short
+from cloacina.model.dag.dag import Dag
+from cloacina.model.dag.outline import short
 from cloacina.model.result import TaskResult, moment
 from cloacina.model.status import AttemptState, ExecutionStatus, TaskState
 from cloacina.store.rows import StoredExecution
 
 if TYPE_CHECKING:
-    from cloacina.engine.access import Access
+    from cloacina.engine.asking.access import Access
     from cloacina.engine.engine import Engine
 
 

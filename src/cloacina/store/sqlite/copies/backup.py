@@ -23,10 +23,10 @@ from cloacina.errors import (
 )
 from cloacina.store.location import Location
 from cloacina.store.payloads.folder import PayloadFolder
-from cloacina.store.sqlite import guard
-from cloacina.store.sqlite.connection import Connection
-from cloacina.store.sqlite.errors import translate
-from cloacina.store.sqlite.partial import finish, partial, sync
+from cloacina.store.sqlite.copies.partial import finish, partial, sync
+from cloacina.store.sqlite.file import guard
+from cloacina.store.sqlite.file.connection import Connection
+from cloacina.store.sqlite.file.errors import translate
 
 SYNC_BYTES = 8_000_000
 """How much is copied before it is brought to the disk. All at once, commits would wait for the disk for a second."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from cloacina.clock import Clock
-from cloacina.engine.retention import Retention
 from cloacina.engine.service import Service
 from cloacina.engine.storage.backups import Backups
 from cloacina.engine.storage.storage import Storage
+from cloacina.engine.upkeep.retention import Retention
 from cloacina.errors import ForeignConnection
 from cloacina.settings import Settings
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from cloacina.errors import ContextError, IdempotencyConflict, ValidationError
-from cloacina.model.context import Context
+from cloacina.model.context.context import Context
 from cloacina.model.ids import new_id
 from cloacina.model.json.values import JSON, Limits, decode, encode, to_json
 from cloacina.model.names import check_name
@@ -120,7 +120,7 @@ def _input(holder: StoredExecution) -> JSON:
 def read_many(inputs: object, make: Callable[[object], NewExecution]) -> list[NewExecution]:
     """A row for each input, or the error of the first that is refused, with its place."""
     if isinstance(inputs, str | Mapping) or not isinstance(inputs, Sequence):
-        kind = type(cast(object, inputs)).__name__
+        kind = type(inputs).__name__  # pyright: ignore[reportUnknownArgumentType]
         raise ValidationError(
             f"the inputs of submit_many must be a list with one input per execution, not {kind}"
         )

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, cast
 import msgspec
 
 from cloacina.errors import CloacinaError, WorkflowError
-from cloacina.model.context import Context
-from cloacina.model.dag import Dag
+from cloacina.model.context.context import Context
+from cloacina.model.dag.dag import Dag
 from cloacina.model.json.patch import same
 from cloacina.model.json.values import JSON
 from cloacina.model.rules import condition_from_json

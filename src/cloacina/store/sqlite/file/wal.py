@@ -9,7 +9,7 @@ import apsw
 from cloacina.errors import ForeignConnection
 from cloacina.observe.logs import get_logger
 from cloacina.store.location import Location
-from cloacina.store.sqlite.guard import Identity, identify
+from cloacina.store.sqlite.file.guard import Identity, identify
 
 CHECKPOINT_PAGES = 1_000
 """Pages (4 KiB) that the log may grow by before a checkpoint: about 4 MB, SQLite's own default."""

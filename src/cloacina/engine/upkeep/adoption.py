@@ -16,7 +16,7 @@ from cloacina.clock import Clock
 from cloacina.engine.storage.store_thread import StoreThread
 from cloacina.errors import WorkflowError
 from cloacina.logic.adoption import Succession, Touched
-from cloacina.model.outline import Outline, short
+from cloacina.model.dag.outline import Outline, short
 from cloacina.model.status import AttemptState, ExecutionStatus
 from cloacina.model.workflow import Workflow
 from cloacina.observe.logs import get_logger

@@ -1,0 +1,1 @@
+"""What callers ask of an engine: submit, wait, look, command, fork."""

@@ -1,0 +1,1 @@
+"""What a body is given: its context, typed keys and inputs, a handle."""

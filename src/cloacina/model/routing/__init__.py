@@ -1,0 +1,1 @@
+"""Where a task runs: its namespace, and the rules that match it."""

@@ -1,0 +1,1 @@
+"""Copies of a database, and looking at one without changing it."""
