@@ -60,7 +60,7 @@ async def main() -> None:
 
         print("A dry run of the retry:")
         for one in await runner.retry_many(tag="monday", dry_run=True):
-            print(f"  {one.execution}: would do again {', '.join(one.tasks)}")
+            print(f"  {one}")
 
         print("The carrier is back:")
         carrier_is_up = True

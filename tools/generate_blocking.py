@@ -21,7 +21,7 @@ SOURCES = ("desk", "runner", "client")
 TARGET = PACKAGE / "blocking.py"
 
 TWINS = {name: f"Blocking{name}" for name in ("ExecutionHandle", "Desk", "Runner", "Client")}
-WITHOUT_TWIN = {"blocking"}
+WITHOUT_TWIN = {"blocking", "serve"}
 """Public, but of no use on the twin."""
 VERBS = {"start": "open", "shutdown": "close"}
 """Methods that begin and end the portal itself, which all others only `call`."""
@@ -143,7 +143,7 @@ def _opened(node: ast.ClassDef) -> str:
         doc=_indented(OPENED_DOC.format(name=node.name, doc=_adjusted(_docstring(node)))),
         parameters=_parameters(made),
         arguments=_arguments(made),
-        at_exit="partial(self._own.shutdown, 0.0)" if runner else "self._own.shutdown",
+        at_exit="partial(self._own.shutdown, 0.0)" if runner else 'self._own.shutdown, "client"',
         beside=BESIDE if runner else "",
         exit_parameters=_parameters(left),
     )

@@ -1,7 +1,9 @@
 """Durable workflows inside a Python application: no server, no broker, one SQLite file.
 
 What most programs need is here. The rest is where its name says: every error in `cloacina.errors`, backoffs
-and transient types in `cloacina.model.retry`, rule values in `cloacina.model.rules`.
+and transient types in `cloacina.model.retry`, rule values in `cloacina.model.rules`, what calls return in
+`cloacina.model.result`, payload codecs in `cloacina.store.payloads`, routing rules in `cloacina.model.routing`,
+`restore` in `cloacina.backup`, and the check before a deploy in `cloacina.versions`.
 
 What runs workflows is loaded when it is first asked for: a module that defines them costs its importer
 neither asyncio nor SQLite.
@@ -53,9 +55,15 @@ if TYPE_CHECKING:
     from cloacina.engine.executors.callbacks import CallbackInfo
     from cloacina.runner import Runner, run
     from cloacina.store.sqlite.copies.readonly import open_readonly
+
+    __version__: str
 else:
 
     def __getattr__(name: str) -> object:
+        if name == "__version__":
+            from importlib.metadata import version
+
+            return version("cloacina")
         if name not in __all__:
             raise AttributeError(f"module 'cloacina' has no attribute {name!r}")
         from cloacina.blocking import BlockingClient, BlockingRunner

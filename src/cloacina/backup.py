@@ -43,5 +43,5 @@ def _refuse_live(target: Location, clock: SystemClock) -> None:
     live = [runner for runner in observer.files() if runner not in dead]
     if live:
         raise StoreBusy(
-            f"database {target} is in use: shut its runners down first; {len(live)} are alive ({', '.join(live[:3])})"
+            f"database {target} is in use: shut its runners down first; alive: {len(live)} ({', '.join(live[:3])})"
         )

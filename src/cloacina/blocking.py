@@ -17,10 +17,9 @@ from typing import Any
 from cloacina.client import Client
 from cloacina.clock import Clock, Randomness
 from cloacina.desk import ENDED, Desk
-from cloacina.engine.asking.explain import Explanation
 from cloacina.engine.executors.around import AroundBody
 from cloacina.engine.executors.protocol import ExecutorFactory, ExecutorMetrics
-from cloacina.model.result import ExecutionInfo, ExecutionResult, ForkResult
+from cloacina.model.result import ExecutionInfo, ExecutionResult, Explanation, ForkResult
 from cloacina.model.routing.routing import RoutingRule
 from cloacina.model.status import ExecutionStatus
 from cloacina.model.task import Task
@@ -33,7 +32,7 @@ from cloacina.store.payloads.payloads import Payloads
 
 
 class BlockingExecutionHandle:
-    """One stored execution: ask how it stands, wait for it, pause it, cancel it."""
+    """One stored execution: ask how it stands, wait for it, command it, do it again."""
 
     __slots__ = ("_desk", "id")
 
@@ -52,6 +51,14 @@ class BlockingExecutionHandle:
         """
         return self._desk.result(self.id, timeout=timeout)
 
+    def get(self) -> ExecutionResult:
+        """The execution as it is stored now, ended or not."""
+        return self._desk.get(self.id)
+
+    def explain(self) -> Explanation:
+        """Why the execution is where it is: see `BlockingDesk.explain`."""
+        return self._desk.explain(self.id)
+
     def cancel(self) -> ExecutionStatus:
         """End the execution as cancelled unless it has ended: see `BlockingDesk.cancel`."""
         return self._desk.cancel(self.id)
@@ -67,6 +74,15 @@ class BlockingExecutionHandle:
     def retry(self) -> BlockingExecutionHandle:
         """Do again what failed, as a new execution: see `BlockingDesk.retry`."""
         return self._desk.retry(self.id)
+
+    def fork(
+        self,
+        *,
+        from_task: str | Task | Iterable[str | Task] | None = None,
+        replace: Mapping[str, Any] | None = None,
+    ) -> BlockingExecutionHandle:
+        """Do it again from some of its tasks on, as a new execution: see `BlockingDesk.fork`."""
+        return self._desk.fork(self.id, from_task=from_task, replace=replace)
 
     def __repr__(self) -> str:
         return f"BlockingExecutionHandle({self.id!r})"
@@ -425,7 +441,7 @@ class BlockingClient(BlockingDesk):
         payloads: Payloads | None = None,
     ) -> None:
         self._own = self._desk = Client(url, settings=settings, payloads=payloads)
-        self._portal = OwnLoop(self._own.shutdown)
+        self._portal = OwnLoop(self._own.shutdown, "client")
 
     def __enter__(self) -> BlockingClient:
         self.start()
@@ -481,8 +497,20 @@ class BlockingClient(BlockingDesk):
         priority: int = 0,
         tags: Sequence[str] = (),
         timeout: float | None = None,
+        raise_on_failure: bool = False,
     ) -> ExecutionResult:
-        """Submit and wait for the end, ``timeout`` seconds at most; see `submit` and `result`."""
+        """Submit and wait for the end, ``timeout`` seconds at most; see `submit` and `result`.
+
+        A failed execution is a result like any other, unless ``raise_on_failure`` is set: then
+        `ExecutionFailed` carries it.
+        """
         return self._portal.call(
-            self._own.execute, workflow, input, key=key, priority=priority, tags=tags, timeout=timeout
+            self._own.execute,
+            workflow,
+            input,
+            key=key,
+            priority=priority,
+            tags=tags,
+            timeout=timeout,
+            raise_on_failure=raise_on_failure,
         )

@@ -9,7 +9,7 @@ from os import PathLike
 from types import TracebackType
 
 from cloacina.clock import SystemClock, system_randomness
-from cloacina.desk import Desk, ExecutionHandle
+from cloacina.desk import Desk, ExecutionHandle, expect_completed
 from cloacina.engine.asking.access import Access
 from cloacina.engine.asking.submission import (
     SubmitOptions,
@@ -21,6 +21,7 @@ from cloacina.engine.asking.submission import (
 )
 from cloacina.engine.storage.storage import Storage
 from cloacina.errors import ForkedProcess, RunnerClosed, UnknownWorkflow, ValidationError, WrongThread
+from cloacina.model.definition.hints import listing
 from cloacina.model.json.values import Limits, encode
 from cloacina.model.result import ExecutionResult
 from cloacina.settings import Settings
@@ -127,11 +128,17 @@ class Client(Desk):
         priority: int = 0,
         tags: Sequence[str] = (),
         timeout: float | None = None,
+        raise_on_failure: bool = False,
     ) -> ExecutionResult:
-        """Submit and wait for the end, ``timeout`` seconds at most; see `submit` and `result`."""
+        """Submit and wait for the end, ``timeout`` seconds at most; see `submit` and `result`.
+
+        A failed execution is a result like any other, unless ``raise_on_failure`` is set: then
+        `ExecutionFailed` carries it.
+        """
         check_seconds("timeout", timeout)
         handle = await self.submit(workflow, input, key=key, priority=priority, tags=tags)
-        return await handle.result(timeout)
+        result = await handle.result(timeout)
+        return expect_completed(result) if raise_on_failure else result
 
     async def _version(self, workflow: object) -> str:
         access = self._asked()
@@ -139,9 +146,10 @@ class Client(Desk):
             raise ValidationError(f"{workflow!r:.80} is no name: a client knows workflows by their names")
         found = await access.reader.run(lambda store: store.dag(workflow, None))
         if found is None:
+            known = await access.reader.run(lambda store: store.workflows())
             raise UnknownWorkflow(
-                f"no runner has ever registered a workflow named {workflow!r:.80} with this database: start one that "
-                "has it, or correct the name"
+                f"no runner has ever registered a workflow named {workflow!r:.80} with database {self._url} (known: "
+                f"{listing(known) or 'none'}): start one that has it, or correct the name or the database"
             )
         return found[0]
 
@@ -155,7 +163,9 @@ class Client(Desk):
 
     def _asked(self) -> Access:
         if self._home[0] not in (0, os.getpid()):
-            raise ForkedProcess("this client was started before a fork: make one after the fork")
+            raise ForkedProcess(
+                "this client was started before a fork, and its threads are not in the child: start one after the fork"
+            )
         if self._access is None:
             raise RunnerClosed("the client is not open: use it inside `async with Client(...)`")
         if self._home[1] != threading.get_ident():

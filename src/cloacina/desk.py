@@ -8,10 +8,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace as changed
 from typing import Any, Protocol
 
-from cloacina.engine.asking.explain import Explanation
 from cloacina.engine.asking.forks import ForkPlan, Forks
 from cloacina.engine.asking.submission import checked_filter
-from cloacina.model.result import ExecutionInfo, ExecutionResult, ForkResult
+from cloacina.errors import ExecutionFailed
+from cloacina.model.result import ExecutionInfo, ExecutionResult, Explanation, ForkResult
 from cloacina.model.status import CommandKind, ExecutionStatus
 from cloacina.model.task import Task
 from cloacina.model.workflow import Workflow
@@ -22,7 +22,7 @@ ENDED = tuple(status for status in ExecutionStatus if status.terminal)
 
 
 class ExecutionHandle:
-    """One stored execution: ask how it stands, wait for it, pause it, cancel it."""
+    """One stored execution: ask how it stands, wait for it, command it, do it again."""
 
     __slots__ = ("_desk", "id")
 
@@ -41,6 +41,14 @@ class ExecutionHandle:
         """
         return await self._desk.result(self.id, timeout=timeout)
 
+    async def get(self) -> ExecutionResult:
+        """The execution as it is stored now, ended or not."""
+        return await self._desk.get(self.id)
+
+    async def explain(self) -> Explanation:
+        """Why the execution is where it is: see `Desk.explain`."""
+        return await self._desk.explain(self.id)
+
     async def cancel(self) -> ExecutionStatus:
         """End the execution as cancelled unless it has ended: see `Desk.cancel`."""
         return await self._desk.cancel(self.id)
@@ -56,6 +64,15 @@ class ExecutionHandle:
     async def retry(self) -> ExecutionHandle:
         """Do again what failed, as a new execution: see `Desk.retry`."""
         return await self._desk.retry(self.id)
+
+    async def fork(
+        self,
+        *,
+        from_task: str | Task | Iterable[str | Task] | None = None,
+        replace: Mapping[str, Any] | None = None,
+    ) -> ExecutionHandle:
+        """Do it again from some of its tasks on, as a new execution: see `Desk.fork`."""
+        return await self._desk.fork(self.id, from_task=from_task, replace=replace)
 
     def __repr__(self) -> str:
         return f"ExecutionHandle({self.id!r})"
@@ -227,6 +244,13 @@ class Desk(ABC):
     @abstractmethod
     def _asked(self) -> Asked:
         """Who answers. Raises if nobody can now."""
+
+
+def expect_completed(result: ExecutionResult) -> ExecutionResult:
+    """``result`` of an execution that has ended; raises `ExecutionFailed` with it unless it is completed."""
+    if result.status is not ExecutionStatus.COMPLETED:
+        raise ExecutionFailed(result.summary, result)
+    return result
 
 
 def _bulk_filter(workflow: object, status: object, tag: object, limit: int | None) -> ExecutionFilter:

@@ -16,7 +16,7 @@ from contextlib import suppress
 from inspect import CORO_CREATED, getcoroutinestate
 from typing import Any, ParamSpec, TypeAlias, TypeVar
 
-from cloacina.errors import ForkedProcess, RunnerClosed, WrongThread
+from cloacina.errors import ForkedProcess, RunnerClosed, ValidationError, WrongThread
 from cloacina.observe.logs import get_logger
 
 P = ParamSpec("P")
@@ -34,6 +34,7 @@ log = get_logger("portal")
 class Portal:
     """Calls on an event loop that somebody else runs."""
 
+    kind = "runner"
     closed = "the runner's event loop does not run: use the runner inside `async with Runner(...)`"
     remedy = "await the Runner itself here, or call from another thread (asyncio.to_thread)"
 
@@ -88,7 +89,7 @@ class Portal:
 
     def leave(self, why: type[BaseException] | None, stop: Request[[], None]) -> None:
         """`close`, at the end of a ``with`` block that ``why`` left; None if it ended as usual."""
-        if why is KeyboardInterrupt:
+        if why is KeyboardInterrupt and self.kind == "runner":
             log.warning("interrupted: running bodies may finish now; interrupt again to cut them")
         self.close(stop)
 
@@ -98,7 +99,8 @@ class Portal:
             raise RunnerClosed(self.closed)
         if self._pid != os.getpid():
             raise ForkedProcess(
-                "this runner was started before a fork and its thread is not in the child: start one after the fork"
+                f"this {self.kind} was started before a fork and its thread is not in the child: start one after "
+                "the fork"
             )
         self._refuse_own_thread(loop)
         if not loop.is_running():
@@ -122,11 +124,12 @@ class OwnLoop(Portal):
     Where `close` was forgotten, ``at_exit`` is called when the interpreter ends, for a few seconds at most.
     """
 
-    closed = "the runner is not running: use it inside `with BlockingRunner(...)`"
-    remedy = "an `async def` body calls a BlockingRunner through `await asyncio.to_thread(...)`"
-
-    def __init__(self, at_exit: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    def __init__(self, at_exit: Callable[[], Coroutine[Any, Any, None]], kind: str = "runner") -> None:
         super().__init__(None)
+        self.kind = kind
+        self._name = f"Blocking{kind.capitalize()}"
+        self.closed = f"the {kind} is not running: use it inside `with {self._name}(...)`"
+        self.remedy = f"an `async def` body calls a {self._name} through `await asyncio.to_thread(...)`"
         self._last = at_exit
         self._thread: threading.Thread | None = None
         self._opening = threading.Lock()
@@ -136,7 +139,7 @@ class OwnLoop(Portal):
         ready = threading.Event()
         with self._opening:
             if self._thread is not None:
-                raise RunnerClosed("a runner starts once: make a new BlockingRunner")
+                raise RunnerClosed(f"a {self.kind} starts once: make a new {self._name}")
             self._pid = os.getpid()
             self._thread = threading.Thread(
                 target=self._serve, args=(ready,), name="cloacina-loop", daemon=True
@@ -151,14 +154,21 @@ class OwnLoop(Portal):
         atexit.register(self._exit)
 
     def close(self, stop: Request[P, None], /, *args: P.args, **kwargs: P.kwargs) -> None:
-        """Call ``stop`` as `Portal.close` does, then end the thread. The second time, nothing happens."""
+        """Call ``stop`` as `Portal.close` does, then end the thread. The second time, nothing happens.
+
+        If ``stop`` refuses its arguments, everything goes on.
+        """
         if self._loop is None or self._pid != os.getpid():
             return
         self._refuse_own_thread(self._loop)
         try:
             super().close(stop, *args, **kwargs)
-        finally:
+        except ValidationError:
+            raise  # an argument was wrong, and nothing has ended
+        except BaseException:
             self._end()
+            raise
+        self._end()
 
     def _serve(self, ready: threading.Event) -> None:
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
@@ -12,17 +13,16 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from cloacina.clock import Clock, Randomness
-from cloacina.desk import Desk, ExecutionHandle
+from cloacina.desk import Desk, ExecutionHandle, expect_completed
 from cloacina.engine.asking.requests import Requests
 from cloacina.engine.asking.submission import SubmitOptions, check_seconds
 from cloacina.engine.engine import Engine
 from cloacina.engine.executors.around import AroundBody
 from cloacina.engine.executors.protocol import ExecutorFactory, ExecutorMetrics
 from cloacina.engine.executors.roster import Roster
-from cloacina.errors import ExecutionFailed, ForkedProcess, RunnerClosed, ValidationError, WrongThread
+from cloacina.errors import ForkedProcess, RunnerClosed, ValidationError, WrongThread
 from cloacina.model.result import ExecutionResult
 from cloacina.model.routing.routing import RoutingRule
-from cloacina.model.status import ExecutionStatus
 from cloacina.model.workflow import Workflow
 from cloacina.settings import Settings
 from cloacina.store.location import DEFAULT_URL
@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from cloacina.blocking import BlockingRunner
 
 T = TypeVar("T")
+
+_STOPPING = (signal.SIGTERM, signal.SIGINT)
+"""By which systemd, Docker, Kubernetes and Ctrl-C stop a program."""
 
 
 class Runner(Desk):
@@ -118,6 +121,33 @@ class Runner(Desk):
             self._ending = self._loop.create_task(self._engine.stop(seconds))
         await asyncio.shield(self._ending)
 
+    async def serve(self) -> None:
+        """Work until SIGTERM or SIGINT comes, then shut down as `shutdown` does; a second signal cuts the bodies.
+
+        For a process that does nothing but work. Only a process's main thread hears of signals: elsewhere this
+        raises `WrongThread`.
+        """
+        self._check_loop()
+        self._engine.check()
+        loop, signalled = asyncio.get_running_loop(), asyncio.Event()
+
+        def hear() -> None:
+            if signalled.is_set():
+                self._engine.hurry()
+            signalled.set()
+
+        try:
+            for number in _STOPPING:
+                loop.add_signal_handler(number, hear)
+        except (ValueError, RuntimeError) as error:
+            raise WrongThread(f"serve() hears signals on the main thread only: {error}") from error
+        try:
+            await signalled.wait()
+            await self.shutdown()
+        finally:
+            for number in _STOPPING:
+                loop.remove_signal_handler(number)
+
     async def register(self, *workflows: Workflow) -> None:
         """Register workflows, which freezes them; stored executions of theirs are run from then on.
 
@@ -182,9 +212,7 @@ class Runner(Desk):
         self._check_loop()
         options = SubmitOptions.checked(key, priority, tags)
         result = await self._requests.execute(workflow, input, options, timeout)
-        if raise_on_failure and result.status is not ExecutionStatus.COMPLETED:
-            raise ExecutionFailed(result.summary, result)
-        return result
+        return expect_completed(result) if raise_on_failure else result
 
     async def backup(self, path: str | PathLike[str], *, overwrite: bool = False) -> Path:
         """Copy the database, as it is now, to the file ``path``, while everything goes on; return the path.
@@ -269,10 +297,10 @@ def run(
 ) -> ExecutionResult:
     """Run one execution of ``workflow`` to its end on the file ``./cloacina.db``, and return its result.
 
-    For scripts: it opens the database, waits, and closes it. Raises as `Runner.execute` does, and `WrongThread`
-    inside a running event loop, where `Runner` is what to use. After Ctrl-C, bodies that run get
-    ``Settings.shutdown_grace`` seconds to end; a second Ctrl-C does not wait. The next run on this file goes on
-    with what was not finished, beside its own execution.
+    For scripts: it opens the database, waits, and closes it. ``url`` names another file, as for `Runner`. After
+    Ctrl-C, bodies that run get ``Settings.shutdown_grace`` seconds to end; a second Ctrl-C does not wait. The next
+    run on this file goes on with what was not finished, beside its own execution. Raises as `Runner.execute` does,
+    and `WrongThread` inside a running event loop, where `Runner` is what to use.
     """
     try:
         asyncio.get_running_loop()

@@ -17,6 +17,8 @@ PREFIX = "CLOACINA_"
 class Settings:
     """How a runner behaves. Every field can also be set as ``CLOACINA_<NAME>`` in the environment.
 
+    What each of them does, and its unit, stands in `docs/how-to/running.md`.
+
     Raises `ValidationError` for a value that is not a number of the field's kind or is out of range.
     """
 

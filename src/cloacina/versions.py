@@ -19,14 +19,16 @@ from os import PathLike
 from typing import Literal, TypeAlias, cast
 
 from cloacina.engine.upkeep.adoption import read_outline, touched
-from cloacina.errors import RegistrationError, ValidationError
+from cloacina.errors import RegistrationError, StoreError, ValidationError
 from cloacina.logic.adoption import Succession
 from cloacina.model.dag.outline import Outline, short
 from cloacina.model.workflow import Workflow
 from cloacina.store.location import parse_location
 from cloacina.store.port import ReadStore
 from cloacina.store.rows import InFlight
+from cloacina.store.sqlite.copies.readonly import open_readonly
 from cloacina.store.sqlite.database import Database
+from cloacina.store.sqlite.migrations import MIGRATIONS
 
 __all__ = ["Finding", "Report", "Verdict", "check"]
 
@@ -82,14 +84,19 @@ class Report:
 def check(url: str | PathLike[str], workflows: Iterable[Workflow]) -> Report:
     """Compare ``workflows``, the whole code base, with the executions in flight in the database at ``url``.
 
-    Blocks while it reads. Raises `ValidationError` for other things than workflows, `WorkflowError` for one that is
-    not valid or there twice, and `StoreError` for a database that cannot be opened.
+    Blocks while it reads. Raises `ValidationError` for other things than workflows and for a database that is not
+    there or in memory, `WorkflowError` for a workflow that is not valid or there twice, and `StoreError` for a database
+    that cannot be opened.
     """
     own = _by_name(workflows)
-    database = Database(parse_location(url))
-    if database.path is None:
-        raise ValidationError("a database in memory has nothing in flight when it is opened: give a file")
-    store = database.reader()
+    location = parse_location(url).resolved()
+    with open_readonly(url) as database:  # which refuses what is no database of ours
+        if database.schema_version < len(MIGRATIONS):
+            raise StoreError(
+                f"database {location} has schema version {database.schema_version}, and this version of cloacina reads "
+                f"{len(MIGRATIONS)}: the first runner of this version brings it there"
+            )
+    store = Database(location).reader()
     try:
         return Report(tuple(_examine(store, own)))
     finally:

@@ -19,6 +19,7 @@ NAMES = {
     "06_checkpoints.py",
     "07_retry_after_failure.py",
     "etl_real.py",
+    "process_bodies.py",
     "web_and_worker.py",
 }
 

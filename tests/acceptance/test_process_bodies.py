@@ -95,16 +95,18 @@ async def test_a_huge_context_goes_there_and_back() -> None:
 
 
 async def test_a_body_sees_what_the_execution_was_started_with() -> None:
-    first = task(bodies.touches_everything, id="a")
+    first = task(bodies.forgets_n, id="a")
     second = task(bodies.reads_input, id="b", dependencies=["a"], executor="process", retry=False)
-    given = {"list": [], "object": {}, "gone": 1, "number": 1, "text": "", "n": 7}
     async with in_memory() as runner:
-        result = await runner.execute(Workflow("input", [first, second]), given, timeout=60)
+        result = await runner.execute(Workflow("input", [first, second]), {"n": 7}, timeout=60)
         alone = await runner.execute(one(bodies.reads_input), {"n": 5}, timeout=60)
     assert (result.context["was"], alone.context["was"]) == (7, 5)
 
 
-async def test_what_it_prints_goes_where_the_runner_prints(capfd: pytest.CaptureFixture[str]) -> None:
+async def test_what_it_prints_goes_where_the_runner_prints(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
     async with in_memory(process_slots=1) as runner:
         for _ in range(2):
             assert (await runner.execute(one(bodies.prints), timeout=60)).status is COMPLETED
@@ -193,7 +195,8 @@ async def test_a_crash_is_retried_as_something_that_may_pass(
     retry_on: Any, attempts: int, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     policy = RetryPolicy(initial_delay=0, jitter=0, retry_on=retry_on)
-    async with in_memory() as runner:
+    async with in_memory(process_slots=1) as runner:
+        await fine(runner)  # so that its process is one that was used before
         result = await runner.execute(
             one(bodies.crashes_once, retry=policy), {"mark": f"{tmp_path / 'mark'}"}, timeout=60
         )
@@ -215,18 +218,12 @@ async def test_an_idle_process_that_was_killed_fails_nobody() -> None:
             assert await fine(runner) != pid
 
 
-async def test_a_process_that_dies_just_before_it_gets_work_fails_nobody(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    from cloacina.engine.executors.process.child import Child
-
+async def test_a_process_that_dies_just_before_it_gets_work_fails_nobody() -> None:
     async with in_memory(process_slots=1) as runner:
         pid = await fine(runner)
-        monkeypatch.setattr(Child, "alive", lambda self: True)
         os.kill(pid, signal.SIGSTOP)
         running = asyncio.ensure_future(fine(runner))
-        executor: Any = runner._engine.life.dispatcher.lanes["process"].executor
-        await until(lambda: any(child.attempt for child in executor._children), "the attempt's start")
+        await until(lambda: runner.metrics()["process"].started == 2, "the attempt's start")
         os.kill(pid, signal.SIGKILL)
         assert await running != pid
 
@@ -381,6 +378,49 @@ async def test_a_body_is_told_to_stop_and_may_tidy_up(body: Any, how: str, tmp_p
         assert tidied.exists() is (body in (bodies.tidies, bodies.tidies_async))
 
 
+async def test_bodies_that_loop_in_every_slot_hold_up_the_others_no_longer_than_their_timeout() -> None:
+    clock = HandClock()
+    async with in_memory(clock=clock, process_slots=2, cancel_grace=1.0) as runner:
+        stuck = [await runner.submit(one(bodies.loops_whatever_comes, timeout=5)) for _ in range(2)]
+        others = [asyncio.ensure_future(fine(runner)) for _ in range(20)]
+        await until(lambda: clock.pending.count(5.0) == 2, "both loops")
+        assert runner.metrics()["process"].waiting == 20
+        clock.advance(5)
+        clock.advance(1)
+        assert len(await asyncio.gather(*others)) == 20
+        assert {(await handle.result(timeout=60)).status for handle in stuck} == {FAILED}
+
+
+async def test_a_body_that_tidies_up_is_not_disturbed_again(tmp_path: Path) -> None:
+    begun, tidying, go, tidied = (tmp_path / name for name in ("begun", "tidying", "go", "tidied"))
+    clock = HandClock()
+    async with in_memory(clock=clock, process_slots=1) as runner:
+        handle = await runner.submit(
+            one(bodies.tidies_slowly, timeout=5),
+            {"begun": f"{begun}", "tidying": f"{tidying}", "go": f"{go}", "tidied": f"{tidied}"},
+        )
+        await until(begun.exists)
+        await until(lambda: 5.0 in clock.pending)
+        clock.advance(5)
+        await until(tidying.exists, "the body's tidying up")
+        assert await handle.cancel() is ExecutionStatus.CANCELLED
+        os.kill(int(begun.read_text()), signal.SIGTERM)
+        go.touch()
+        await fine(runner)
+        assert tidied.exists()
+
+
+async def test_a_process_that_a_body_keeps_from_ending_gets_no_more_work(tmp_path: Path) -> None:
+    begun, clock = tmp_path / "begun", HandClock()
+    async with in_memory(clock=clock, process_slots=1, cancel_grace=0.5) as runner:
+        handle = await runner.submit(one(bodies.leaves_a_thread, timeout=5), {"begun": f"{begun}"})
+        await until(begun.exists)
+        await until(lambda: 5.0 in clock.pending)
+        clock.advance(5)
+        assert (await handle.result(timeout=60)).status is FAILED
+        await fine(runner)
+
+
 @pytest.mark.parametrize("body", [bodies.loops_whatever_comes, bodies.holds_all_threads_up])
 @pytest.mark.parametrize("grace", [0.0, 2.0])
 async def test_a_body_that_does_not_stop_is_killed(body: Any, grace: float, tmp_path: Path) -> None:
@@ -394,6 +434,19 @@ async def test_a_body_that_does_not_stop_is_killed(body: Any, grace: float, tmp_
         result = await handle.result(timeout=60)
         assert result.tasks["it"].history[0].state is AttemptState.TIMED_OUT
         await fine(runner)
+
+
+async def test_a_body_that_timed_out_is_tried_again(tmp_path: Path) -> None:
+    """Its process is gone, so that nothing of it is left for the retry to wait for."""
+    begun, clock = tmp_path / "begun", HandClock()
+    async with in_memory(clock=clock) as runner:
+        handle = await runner.submit(one(bodies.sleeps_once, timeout=5, retry=AT_ONCE), {"begun": f"{begun}"})
+        await until(begun.exists)
+        await until(lambda: 5.0 in clock.pending)
+        clock.advance(5)
+        result = await handle.result(timeout=60)
+    assert result.status is COMPLETED
+    assert [str(attempt.state) for attempt in result.tasks["it"].history] == ["timed_out", "completed"]
 
 
 async def test_the_time_to_load_a_body_does_not_count(tmp_path: Path) -> None:
@@ -434,7 +487,7 @@ async def test_what_was_cut_at_the_end_runs_again_with_the_next_runner(tmp_path:
 
 
 async def test_a_shutdown_lets_a_body_end_and_kills_what_does_not(tmp_path: Path) -> None:
-    begun, go, stuck = tmp_path / "begun", tmp_path / "go", tmp_path / "stuck"
+    begun, go = tmp_path / "begun", tmp_path / "go"
     both = Workflow(
         "both",
         [
@@ -448,7 +501,6 @@ async def test_a_shutdown_lets_a_body_end_and_kills_what_does_not(tmp_path: Path
         await until(begun.exists)
         await until(lambda: runner.metrics()["process"].running == 2)
         go.touch()
-    assert not stuck.exists()
     async with runner_on(path) as runner:
         states = {
             name: found.history[-1].state for name, found in (await runner.get(handle.id)).tasks.items()
@@ -487,6 +539,8 @@ async def test_a_process_without_work_ends_after_a_while() -> None:
         clock.advance(60)
         assert await fine(runner) == pid
         clock.advance(59)
+        assert await fine(runner) == pid
+        clock.advance(2)
         assert await fine(runner) == pid
         clock.advance(119)
         await until(lambda: not executor._children, "the end of the process")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import cloacina
 from acceptance.support.child import PATIENCE
 from support.script import Script
 
@@ -112,7 +113,8 @@ PARENT = """
         settings = cloacina.Settings(process_slots=5, cancel_grace=0.1, shutdown_grace=0.1)
         async with cloacina.Runner("sqlite://:memory:", workflows=[work], settings=settings) as runner:
             await runner.submit(work, {"fifo": sys.argv[1], "crashes": False})
-            while runner.metrics()["process"].running < len(work.tasks):
+            executor = runner._engine.life.dispatcher.lanes["process"].executor
+            while len([child for child in executor._children if child.begun]) < len(work.tasks):
                 await asyncio.sleep(0.001)
             print("running", flush=True)
             await asyncio.to_thread(sys.stdin.read)
@@ -136,11 +138,12 @@ def test_no_process_survives_its_runner(signalled: signal.Signals | None, tmp_pa
     os.set_blocking(held, True)
     alive, theirs = os.pipe()
     os.set_inheritable(theirs, True)
+    folders = [str(Path(__file__).parents[1]), *(str(Path(folder).parent) for folder in cloacina.__path__)]
     extra = ["starts another"] if signalled in (signal.SIGINT, None) else []
     runner = subprocess.Popen(
         [sys.executable, str(path), str(fifo), *extra], stdin=subprocess.PIPE, stdout=theirs,
         stderr=subprocess.DEVNULL, cwd=tmp_path, text=True,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(folders)},
     )  # fmt: skip
     os.close(theirs)
     with open(alive) as output, open(held, "rb") as other:

@@ -308,8 +308,8 @@ async def test_what_cannot_be_adopted_is_set_aside_with_the_reason(deploy: Deplo
         assert told.status is PARKED
         assert told.reason == (
             f"no live runner has version {old.version[:12]} of workflow 'deploy', and version {new.version[:12]} "
-            "cannot take it over: a task that has run or was skipped already, and now first depends on zero instead "
-            "of nothing; start a runner that has the old version, or cancel it and do it again with fork()"
+            "cannot take it over: tasks that have run or were skipped must stay as they are: first depends on zero "
+            "instead of nothing; start a runner that has the old version, or cancel it and do it again with fork()"
         )
         with pytest.raises(ExecutionParked, match="was set aside: no live runner has version"):
             await runner.result(id)
@@ -401,7 +401,7 @@ async def test_a_paused_one_that_cannot_be_adopted_is_left_alone(deploy: Deploy)
         await runner.register(incompatible(deploy))
         assert deploy.standing(id) == (PAUSED, deploy.workflow().version)
         told = (await runner.explain(id)).reason
-        assert told.startswith("paused: ") and "no live runner has version" in told
+        assert told.startswith("nothing starts until resume()") and "no live runner has version" in told
         await runner.resume(id)
         await look(runner)
         assert deploy.standing(id)[0] is PARKED

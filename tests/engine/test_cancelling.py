@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
 import pytest
 
+from cloacina.engine.executors.threads import BodyThreads
 from cloacina.model.context.context import Context
 from cloacina.model.retry import RetryPolicy
 from cloacina.model.status import AttemptState, ExecutionStatus, Reason, RunnerState, TaskState
@@ -331,3 +333,22 @@ async def test_an_execution_whose_owner_is_gone_is_not_cancelled_behind_its_back
         await through(runner, lambda store: store.register_runner(row))
         handle = await runner.submit(workflow)
         assert await handle.cancel() is CANCELLED
+
+
+async def test_a_body_that_was_cancelled_before_its_thread_came_to_it_does_not_start(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    works: list[Callable[[], None]] = []
+    monkeypatch.setattr(BodyThreads, "start", lambda self, work: works.append(work))
+    started: list[str] = []
+
+    def body(ctx: Context) -> None:
+        started.append("it")
+
+    async with in_memory() as runner:
+        handle = await runner.submit(Workflow("late", [task(body, id="it")]))
+        await until(lambda: works, "the body's turn")
+        assert await handle.cancel() is CANCELLED
+        works[0]()
+        await turn()
+    assert started == []

@@ -557,6 +557,30 @@ async def test_a_def_body_cannot_wait_on_the_loop_s_own_thread() -> None:
     assert [type(error) for error in raised] == [WrongThread]
 
 
+@pytest.mark.parametrize("want", ["checkpoint", "defer"])
+async def test_an_async_body_cannot_wait_on_the_loop_of_another_thread(want: str) -> None:
+    """What it asks for there is refused before it has any effect, and the body may go on."""
+
+    @task(retry=False)
+    async def it(ctx: Context, handle: TaskHandle) -> None:
+        async def ask() -> None:
+            if want == "checkpoint":
+                await ctx.checkpoint("x", lambda: 1)
+            else:
+                await handle.defer_until(lambda: False, 1)
+
+        with pytest.raises(WrongThread, match="await this in the body itself"):
+            await asyncio.to_thread(lambda: asyncio.run(ask()))
+        ctx["then"] = await ctx.checkpoint("x", lambda: 2)
+
+    async with in_memory() as runner:
+        store = interfere(runner)
+        result = await runner.execute(Workflow("wrong", [it]), timeout=20)
+    assert (result.status, result.context) == (COMPLETED, {"then": 2})
+    items = [item for group in store.groups for item in group.items]
+    assert sum(len(item.shifts) + len(item.checkpoints) for item in items) == 1
+
+
 # In company.
 
 

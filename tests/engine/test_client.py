@@ -7,13 +7,17 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import apsw
 import pytest
 
 from cloacina.blocking import BlockingClient
 from cloacina.client import Client
 from cloacina.clock import SystemClock
 from cloacina.errors import (
+    ContextError,
+    ExecutionFailed,
     ExecutionNotFound,
+    ExecutionParked,
     ForkedProcess,
     IdempotencyConflict,
     RunnerClosed,
@@ -26,13 +30,14 @@ from cloacina.model.status import ExecutionStatus
 from cloacina.model.task import task
 from cloacina.model.workflow import Workflow
 from cloacina.runner import Runner
+from support.clock import until
 from support.runners import Gate, runner_on
 
 COMPLETED, PENDING = ExecutionStatus.COMPLETED, ExecutionStatus.PENDING
 
 
 def doubling() -> Workflow:
-    workflow = Workflow("double")
+    workflow = Workflow("double", retry=False)
 
     @workflow.task
     async def double(ctx: Context) -> None:
@@ -72,10 +77,31 @@ async def test_a_known_workflow_may_be_submitted_while_no_runner_is_there(tmp_pa
             assert (await handle.result()).context["twice"] == 2
 
 
+async def test_it_raises_for_a_failure_if_asked(tmp_path: Path) -> None:
+    async with owner_on(tmp_path / "db", doubling()), Client(tmp_path / "db") as client:
+        with pytest.raises(ExecutionFailed, match="'n'") as failed:
+            await client.execute("double", raise_on_failure=True)
+        assert failed.value.result.status is ExecutionStatus.FAILED
+        assert (await client.execute("double", {"n": 1}, raise_on_failure=True)).status is COMPLETED
+
+
+async def test_a_handle_tells_and_forks_as_its_client_does(tmp_path: Path) -> None:
+    async with owner_on(tmp_path / "db", doubling()), Client(tmp_path / "db") as client:
+        handle = await client.submit("double", {"n": 1})
+        assert await handle.result() == await handle.get() == await client.get(handle.id)
+        assert await handle.explain() == await client.explain(handle.id)
+        again = await handle.fork(from_task="double", replace={"n": 4})
+        result = await again.result()
+        assert (result.context["twice"], result.forked_from) == (8, handle.id)
+
+
 async def test_an_unknown_workflow_is_refused(tmp_path: Path) -> None:
     async with Client(tmp_path / "db") as client:
         with pytest.raises(UnknownWorkflow, match="'double'.*start one that"):
             await client.submit("double")
+        async with owner_on(tmp_path / "db", doubling()):
+            with pytest.raises(UnknownWorkflow, match=r"'duoble'.*db \(known: 'double'\)"):
+                await client.submit("duoble")
         with pytest.raises(ValidationError, match="by their names"):
             await client.submit(doubling())  # type: ignore[arg-type]
         assert await client.list() == []
@@ -162,3 +188,28 @@ def test_the_blocking_client(tmp_path: Path) -> None:
         handle = client.submit("double", {"n": 5})
         assert handle.result().context["twice"] == 10
         assert client.handle(handle.id).status() is COMPLETED
+
+
+@pytest.mark.parametrize("what", ["it is set aside", "it is removed", "it is damaged"])
+async def test_those_who_wait_for_what_will_not_end_are_told(what: str, tmp_path: Path) -> None:
+    """Removed: it ended and was pruned before the client came to look, say because it was frozen."""
+    path, gate = tmp_path / "db", Gate()
+    gated = Workflow("gated", [task(gate.pass_through, id="it")])
+    async with owner_on(path, doubling(), gated) as runner, Client(path) as client:
+        handles = [await client.submit("gated") for _ in range(2)]
+        await gate.reached(2)
+        waits = [asyncio.ensure_future(handle.result()) for handle in handles]
+        await until(lambda: len(client._asked().hub.stored) == 2, "the waits")
+        other = apsw.Connection(str(path))
+        changes = {
+            "it is set aside": "UPDATE executions SET status = 'parked', error = 'why' WHERE id = ?",
+            "it is removed": "DELETE FROM executions WHERE id = ?",
+            "it is damaged": "UPDATE executions SET status = 'completed', tags = 'x' WHERE id = ?",
+        }
+        other.execute(changes[what], (handles[0].id,))
+        other.close()
+        refused = {"it is set aside": ExecutionParked, "it is removed": ExecutionNotFound}
+        with pytest.raises(refused.get(what, ContextError)):
+            await asyncio.wait_for(waits[0], 10)
+        await runner.cancel(handles[1].id)
+        assert (await asyncio.wait_for(waits[1], 10)).status is ExecutionStatus.CANCELLED

@@ -242,6 +242,35 @@ async def test_what_is_refused_twice_is_parked_and_others_finish(caplog: pytest.
     assert len([record for record in caplog.records if "the store refused" in record.message]) == 2
 
 
+async def test_what_ran_when_its_execution_was_parked_runs_again_when_that_is_resumed() -> None:
+    """The end of one body cannot be stored; the other body is cut, and ends nowhere."""
+    gate, ends = Gate(), asyncio.Event()
+
+    async def ending(ctx: Context) -> None:
+        await ends.wait()
+
+    workflow = Workflow("two", [task(gate.pass_through, id="long"), task(ending, id="short")], retry=False)
+    async with in_memory() as runner:
+        handle = await runner.submit(workflow)
+        await gate.reached()
+        store = interfere(runner)
+        store.refuses = lambda group: (
+            StoreRefused("no end can be stored") if any(item.ends for item in group.items) else None
+        )
+        ends.set()
+        await until_parked(runner, handle.id)
+        store.refuses = lambda group: None
+        gate.open()
+        await handle.resume()
+        result = await handle.result(timeout=20)
+    assert (result.status, gate.entered) == (COMPLETED, 2)
+    for found in result.tasks.values():
+        assert [(attempt.state, attempt.reason) for attempt in found.history] == [
+            (AttemptState.INTERRUPTED, "store_refused"),
+            (AttemptState.COMPLETED, None),
+        ]
+
+
 async def until_parked(runner: Runner, id: str) -> None:
     async def look() -> None:
         while await runner.status(id) is not PARKED:

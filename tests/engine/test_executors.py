@@ -244,6 +244,17 @@ def test_executors_that_are_none_are_refused(executors: Any, told: str) -> None:
     assert told in str(caught.value)
 
 
+async def test_what_is_no_executor_is_refused_at_the_start() -> None:
+    class Half:
+        slots = 1
+
+        def __init__(self, host: object) -> None: ...
+        def start(self, attempt: object) -> None: ...
+
+    with pytest.raises(ValidationError, match="what 'pool' makes is no executor: Half has no stop, close"):
+        await runner(pool=Half).start()
+
+
 async def test_an_unknown_executor_is_refused_when_the_workflow_is_registered() -> None:
     with pytest.raises(
         RegistrationError, match=r"no executor 'pol' \(known: .*, pool\).*Did you mean 'pool'"

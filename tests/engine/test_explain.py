@@ -6,6 +6,8 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+from cloacina.client import Client
+from cloacina.clock import SystemClock
 from cloacina.errors import StoreRefused
 from cloacina.model.context.context import Context
 from cloacina.model.result import moment
@@ -143,7 +145,28 @@ async def test_a_workflow_that_nobody_has(tmp_path: Path) -> None:
     async with runner_on(tmp_path / "c.db") as runner:
         told = await runner.explain(handle.id)
         assert told.reason == "no live runner has workflow 'one': start one that does"
-        assert told.tasks == {"it": "this process does not have its workflow"}
+        assert told.tasks == {"it": "ready; nobody drives the execution"}
+
+
+async def test_a_client_sees_what_tasks_wait_for(tmp_path: Path) -> None:
+    gate = Gate()
+    second = task(gate.pass_through, id="second", dependencies=["first"])
+    workflow = Workflow("w", [task(gate.pass_through, id="first"), second])
+    owner = runner_on(tmp_path / "c.db", clock=SystemClock())
+    async with owner as runner, Client(tmp_path / "c.db") as client:
+        handle = client.handle((await runner.submit(workflow)).id)
+        await gate.reached()
+        told = await handle.explain()
+        assert told.tasks["first"].startswith("attempt 1 has run since")
+        assert told.tasks["second"] == "waits for first"
+        await handle.pause()
+        gate.open()
+        while "first" in (await handle.explain()).tasks:
+            await asyncio.sleep(0.001)
+        assert (await handle.explain()).tasks == {"second": "ready; its execution is paused"}
+        assert str(await handle.explain()).startswith(f"{handle.id} is paused: nothing starts until resume()")
+        await handle.resume()
+        assert (await handle.result()).status is ExecutionStatus.COMPLETED
 
 
 async def test_a_version_that_nobody_has(tmp_path: Path) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, cast
 
 import apsw
 import pytest
@@ -65,11 +67,83 @@ async def test_a_look_at_a_file_that_nobody_writes_runs_no_sql(tmp_path: Path) -
 
     bell = Doorbell(storage, clock, notice)
     bell.start()
+    clock.advance(INTERVAL)  # it asks once more after what was written before it began
+    await until(lambda: bell._answering is None, "the answer")
     storage.writer.call = None  # type: ignore[method-assign,assignment]  # a use would raise
     assert clock.advance(100 * INTERVAL) == 100
     await bell.stop()
     del storage.writer.call
     await storage.close()
+
+
+class Slow:
+    """A storage whose log is written to before the commit is there to be seen, as while a slow disk takes it."""
+
+    def __init__(self) -> None:
+        self.written, self.visible, self.asked, self.busy = 0, False, 0, False
+        self.writer: Any = self
+
+    def signature(self) -> object:
+        return self.written
+
+    def nobody_writes(self) -> bool:
+        return not self.busy
+
+    def foreign_change(self) -> bool:
+        self.asked += 1
+        visible, self.visible = self.visible, False
+        return visible
+
+    async def run(self, job: Callable[[Any], bool]) -> bool:
+        return job(self)
+
+
+async def looks(clock: HandClock, bell: Doorbell, seconds: float) -> None:
+    """Let so much time go by, and all looks that fall due in it come to their end."""
+    end = clock.monotonic() + seconds
+    while clock.monotonic() < end:
+        clock.advance(INTERVAL / 5)
+        await until(lambda: bell._answering is None, "the answer")
+
+
+@pytest.mark.parametrize("taken", [0.03, 0.3, 3, 300])
+async def test_a_commit_that_a_slow_disk_takes_long_after_it_was_written_is_noticed(taken: float) -> None:
+    clock, storage, rung = HandClock(), Slow(), 0
+
+    async def ring() -> None:
+        nonlocal rung
+        rung += 1
+
+    bell = Doorbell(cast(Any, storage), clock, ring)
+    bell.start()
+    await looks(clock, bell, 1)
+    storage.written, storage.busy = 1, True
+    await looks(clock, bell, taken)
+    assert rung == 0
+    storage.visible, storage.busy = True, False
+    await looks(clock, bell, taken + 2 * INTERVAL)
+    assert rung == 1
+    asked = storage.asked
+    await looks(clock, bell, 8 * taken)
+    assert storage.asked == asked, "an idle engine asks nothing"
+    await bell.stop()
+
+
+async def test_what_failed_after_a_ring_is_done_again() -> None:
+    clock, storage, rung = HandClock(), Slow(), 0
+
+    async def ring() -> None:
+        nonlocal rung
+        rung += 1
+        if rung == 1:
+            raise OSError("once")
+
+    bell = Doorbell(cast(Any, storage), clock, ring)
+    bell.start()
+    storage.written, storage.visible = 1, True
+    await looks(clock, bell, 1)
+    assert rung == 2
+    await bell.stop()
 
 
 class Bell:
@@ -139,3 +213,13 @@ async def test_a_write_while_the_watch_is_being_armed_is_not_missed(
 
         monkeypatch.setattr(FileWatch, "arm", arm)
         await until(lambda: here.rung, "the bell")
+
+
+async def test_whether_somebody_is_in_the_middle_of_a_write(tmp_path: Path) -> None:
+    async with Bell(tmp_path / "work.db") as here:
+        writer = here.storage.writer
+        assert await writer.run(lambda store: store.nobody_writes())
+        here.other.execute("BEGIN IMMEDIATE")
+        assert not await writer.run(lambda store: store.nobody_writes())
+        here.other.execute("ROLLBACK")
+        assert await writer.run(lambda store: store.nobody_writes())

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from cloacina import versions
-from cloacina.errors import RegistrationError, StoreUnavailable, ValidationError
+from cloacina.errors import RegistrationError, StoreError, ValidationError
 from cloacina.model.context.context import Context
 from cloacina.model.dag.outline import short
 from cloacina.model.task import Task, task
@@ -98,9 +98,23 @@ def test_what_are_no_workflows(tmp_path: Path, given: Any) -> None:
 def test_places_without_a_database(tmp_path: Path) -> None:
     with pytest.raises(ValidationError, match="in memory"):
         check(MEMORY, [])
-    with pytest.raises(StoreUnavailable):
+    with pytest.raises(ValidationError, match=r"no database .*none\.db: a runner makes it"):
         check(tmp_path / "none.db", [])
     assert not (tmp_path / "none.db").exists()
+    (tmp_path / "empty.db").touch()
+    with pytest.raises(ValidationError, match="is empty: no runner"):
+        check(tmp_path / "empty.db", [])
+
+
+async def test_a_database_of_an_older_schema_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with runner_on(tmp_path / "c.db"):
+        pass
+    now = len(versions.MIGRATIONS)
+    monkeypatch.setattr(versions, "MIGRATIONS", (*versions.MIGRATIONS, "one more"))
+    with pytest.raises(StoreError, match=f"has schema version {now}, and this .* reads {now + 1}: the first"):
+        check(tmp_path / "c.db", [])
 
 
 def test_two_versions_of_one_name(tmp_path: Path) -> None:

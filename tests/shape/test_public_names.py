@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+from importlib import metadata
 from types import ModuleType
 
 import pytest
@@ -47,6 +48,10 @@ def test_nothing_else_looks_public() -> None:
     assert found - {"TYPE_CHECKING"} == PUBLIC
     with pytest.raises(AttributeError, match="no attribute 'Pipeline'"):
         cloacina.Pipeline  # type: ignore[attr-defined]  # noqa: B018
+
+
+def test_the_version_is_that_of_the_installed_package() -> None:
+    assert cloacina.__version__ == metadata.version("cloacina")
 
 
 def test_errors_are_one_tree_and_drawn_in_its_docstring() -> None:

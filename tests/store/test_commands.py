@@ -76,18 +76,62 @@ def test_the_effect_and_the_removal_are_one_transaction(stores: Stores) -> None:
     stores.commit(Item("e1", progress=paused, obeyed=["c1"]))
     assert stores.reader.commands(ME) == [command("resume", name="c2")]
     assert not stores.reader.outstanding("c1")
-    stores.writer.withdraw("c2")
-    assert stores.reader.commands(ME) == []
 
 
-def test_whoever_claims_gets_the_commands_that_nobody_obeyed(stores: Stores) -> None:
-    stores.commit(submit("e1"), submit("e2"))
-    stores.writer.send(command("cancel"))
-    stores.writer.send(command("pause", name="c0"))
-    released = [progress(id, PENDING, next_owner=None, finished=None, result=None) for id in ("e1", "e2")]
-    stores.commit(*(Item(row.id, progress=row) for row in released))
-    claimed = {row.id: row.commands for row in stores.commit(claim=claim(5))}
-    assert claimed == {"e1": (command("pause", name="c0"), command("cancel")), "e2": ()}
+def released(stores: Stores, status: ExecutionStatus, **changes: object) -> None:
+    """The owner of ``e1`` gives it up."""
+    row = progress("e1", status, **{"next_owner": None, "finished": None, "result": None, **changes})
+    stores.commit(Item("e1", progress=row))
+
+
+@pytest.mark.parametrize("how", ["it gives it up", "it is declared dead"])
+@pytest.mark.parametrize(
+    ("before", "left", "after"),
+    [(RUNNING, "pause", PAUSED), (PAUSED, "resume", RUNNING), (PAUSED, "cancel", ExecutionStatus.CANCELLED)],
+)
+def test_what_was_left_for_an_owner_takes_effect_when_he_is_gone(
+    stores: Stores, how: str, before: ExecutionStatus, left: str, after: ExecutionStatus
+) -> None:
+    """Its sender may be gone too, and nobody ever claims what is paused."""
+    stores.commit(submit("e1", status=before))
+    stores.writer.send(command(left))
+    if how == "it gives it up":
+        released(stores, before)
+    else:
+        assert stores.writer.recover(ME, Reason.LOST_LEASE, 40) == 1
+    assert stores.get("e1").status is after
+    assert not stores.reader.outstanding("c1")
+    expected = after if after is ExecutionStatus.CANCELLED else PAUSED
+    assert stores.writer.send(command("pause", name="c2")) == (expected, False)
+    assert stores.get("e1").status is expected
+
+
+def test_a_command_that_was_obeyed_is_not_carried_out_again(stores: Stores) -> None:
+    stores.commit(submit("e1"))
+    stores.writer.send(command("pause"))
+    stores.commit(Item("e1", obeyed=["c1"]))
+    assert stores.writer.send(command("pause"), again=True) == (RUNNING, False)
+    released(stores, RUNNING)
+    assert stores.writer.send(command("pause"), again=True) == (RUNNING, False)
+    assert stores.commit(claim=claim(5))[0].commands == ()
+
+
+def test_a_command_that_is_sent_again_is_carried_out_in_its_turn_and_gone(stores: Stores) -> None:
+    stores.commit(submit("e1"))
+    stores.writer.send(command("pause"))
+    stores.writer.send(command("resume", name="c2"))
+    released(stores, RUNNING)
+    assert stores.writer.send(command("pause"), again=True) == (RUNNING, False)
+    assert not stores.reader.outstanding("c1")
+    assert not stores.reader.outstanding("c2")
+
+
+def test_a_command_to_what_has_ended_meanwhile_is_gone(stores: Stores) -> None:
+    stores.commit(submit("e1"))
+    stores.writer.send(command("pause"))
+    released(stores, ExecutionStatus.COMPLETED, finished=13, result="{}")
+    assert stores.writer.send(command("pause"), again=True) == (ExecutionStatus.COMPLETED, False)
+    assert not stores.reader.outstanding("c1")
 
 
 def test_the_known_version_is_one_that_somebody_offers(stores: Stores) -> None:
@@ -99,3 +143,4 @@ def test_the_known_version_is_one_that_somebody_offers(stores: Stores) -> None:
     stores.writer.recover(ME, Reason.SHUTDOWN, 30)
     assert stores.reader.dag("wf", None) == ("v2", "{}")
     assert stores.reader.dag("wf", "v3") is None
+    assert stores.reader.workflows() == ["wf"]

@@ -84,9 +84,9 @@ def test_a_hostile_filter_is_only_a_value(many: Stores) -> None:
     assert listed(many, workflow="' OR 1=1 --", tag='"] x') == []
 
 
-def test_which_have_ended(many: Stores) -> None:
+def test_which_have_ended_or_are_not_there(many: Stores) -> None:
     asked = ["e05", "nothing", "e04", "e00", "e06", "e02"]
-    assert set(many.reader.ended(asked)) == {"e05", "e04", "e06"}
+    assert set(many.reader.ended(asked)) == {"e05", "e04", "e06", "nothing"}
     assert many.reader.ended([]) == []
 
 

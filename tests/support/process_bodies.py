@@ -25,7 +25,7 @@ from cloacina.model.context.context import Context
 
 def begins(ctx: Context) -> None:
     if "begun" in ctx:
-        Path(ctx["begun"]).touch()
+        Path(ctx["begun"]).write_text(f"{os.getpid()}")
 
 
 def says_pid(ctx: Context) -> None:
@@ -212,12 +212,38 @@ def sleeps(ctx: Context) -> None:
     time.sleep(1_000)
 
 
+def sleeps_once(ctx: Context) -> None:
+    """The first attempt has to be stopped, the second one completes."""
+    begun = Path(ctx["begun"])
+    if not begun.exists():
+        begun.touch()
+        time.sleep(1_000)
+    ctx["ended"] = True
+
+
 def tidies(ctx: Context) -> None:
     begins(ctx)
     try:
         time.sleep(1_000)
     finally:
         Path(ctx["tidied"]).touch()
+
+
+def tidies_slowly(ctx: Context) -> None:
+    begins(ctx)
+    try:
+        time.sleep(1_000)
+    finally:
+        Path(ctx["tidying"]).touch()
+        while not Path(ctx["go"]).exists():
+            time.sleep(0.001)
+        Path(ctx["tidied"]).touch()
+
+
+def leaves_a_thread(ctx: Context) -> None:
+    """The process cannot end by itself after this."""
+    threading.Thread(target=time.sleep, args=(1_000,)).start()
+    sleeps(ctx)
 
 
 async def tidies_async(ctx: Context) -> None:
@@ -324,6 +350,10 @@ def checkpoints_badly(ctx: Context) -> None:
 
 class Input(TypedDict):
     n: int
+
+
+def forgets_n(ctx: Context) -> None:
+    ctx["n"] = 0
 
 
 def reads_input(ctx: Context) -> None:

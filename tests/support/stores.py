@@ -88,7 +88,7 @@ class Interference:
 
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._inner, name)
-        return lambda *args: self._do(name, lambda: method(*args))
+        return lambda *args, **named: self._do(name, lambda: method(*args, **named))
 
     def _do(self, name: str, call: Call) -> Any:
         faults = self._faults.get(name)

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from cloacina import blocking, client, desk, portal, runner
-from cloacina.errors import ExecutionNotFound, ResultTimeout, RunnerClosed, WrongThread
+from cloacina.errors import ExecutionNotFound, ResultTimeout, RunnerClosed, ValidationError, WrongThread
 from cloacina.portal import OwnLoop, Portal
 from support.script import Script
 
@@ -69,7 +69,7 @@ def members(kind: type) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("asynchronous", "twin", "without"),
     [
-        (runner.Runner, blocking.BlockingRunner, {"blocking"}),
+        (runner.Runner, blocking.BlockingRunner, {"blocking", "serve"}),
         (client.Client, blocking.BlockingClient, set()),
         (desk.Desk, blocking.BlockingDesk, set()),
         (desk.ExecutionHandle, blocking.BlockingExecutionHandle, set()),
@@ -123,6 +123,21 @@ def any_portal(request: pytest.FixtureRequest, own: OwnLoop) -> Portal:
         return Portal(asyncio.get_running_loop())
 
     return own.call(here)
+
+
+def test_a_stop_that_refuses_its_arguments_ends_nothing(own: OwnLoop) -> None:
+    async def refuse() -> None:
+        raise ValidationError("grace='x'")
+
+    with pytest.raises(ValidationError):
+        own.close(refuse)
+    assert own.call(double, 1) == 2
+
+
+@pytest.mark.parametrize("kind", ["runner", "client"])
+def test_its_errors_name_what_is_to_be_opened(kind: str) -> None:
+    with pytest.raises(RunnerClosed, match=f"the {kind} is not running.*with Blocking{kind.title()}"):
+        OwnLoop(nothing, kind).call(double, 1)
 
 
 def test_a_call_returns_what_the_coroutine_returns(any_portal: Portal) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import ast
 import inspect
 import os
+import re
 from dataclasses import FrozenInstanceError, fields
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,6 +27,12 @@ def test_the_window_follows_the_slots() -> None:
 def test_there_is_a_process_for_each_cpu() -> None:
     assert Settings().process_slots == len(os.sched_getaffinity(0))
     assert Settings(process_slots=7).process_slots == 7
+
+
+def test_the_page_has_a_row_for_each() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs/how-to/running.md").read_text("utf-8")
+    rows = "".join(line.split("|")[1] for line in page.splitlines() if line.startswith("| `"))
+    assert sorted(re.findall(r"`(\w+)`", rows)) == sorted(NAMES)
 
 
 def test_they_are_frozen() -> None:

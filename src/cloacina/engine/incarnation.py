@@ -25,6 +25,7 @@ from cloacina.engine.executors.attempt import Attempt
 from cloacina.engine.executors.callbacks import CallbackInfo, Callbacks
 from cloacina.engine.executors.dispatcher import Dispatcher
 from cloacina.engine.executors.protocol import ExecutorFactory, ExecutorHost
+from cloacina.engine.executors.roster import made
 from cloacina.engine.liveness.lease import Lease
 from cloacina.engine.mailbox import Mailbox
 from cloacina.engine.registry import Registry
@@ -87,7 +88,7 @@ class Incarnation:
             self.committer.poke,
             means.registry.policy,
         )
-        executors = {name: make(place) for name, make in means.executors.items()}
+        executors = {name: made(name, make, place) for name, make in means.executors.items()}
         self.dispatcher = Dispatcher(executors, means.registry.routes, means.clock, self._quiet.set)
         self.closing: asyncio.Task[None] | None = None
         """The closing of the executors, once it has begun."""
@@ -260,6 +261,8 @@ class Incarnation:
         if driver.status is ExecutionStatus.PARKED and driver.draft.progress is not None:
             why = f"execution {driver.id} was set aside: {driver.draft.progress.error}"
             self.means.hub.refuse(driver.id, ExecutionParked(why))
+        if driver.status in (ExecutionStatus.PAUSED, ExecutionStatus.PARKED):
+            self.claims.look_for_work()  # a command that was left for this runner may have resumed it
         if not driver.status.terminal or driver.unstored:
             return
         draft, ids = driver.draft, driver.state.dag.ids

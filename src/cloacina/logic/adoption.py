@@ -62,7 +62,7 @@ class Succession:
         if self._unseen is not None and not asked:
             return self._unseen
         told = [self._difference(one.task, self._before) for one in touched]
-        return _listed([one for one in told if one is not None], "has run or was skipped already, and now")
+        return _listed([one for one in told if one is not None], _KEPT)
 
     def stale_code(self, task: str) -> bool:
         """True if the body of a task is not surely the same in both versions."""
@@ -87,7 +87,7 @@ class Succession:
         tasks = self._after.tasks
         gone = [f"{one.task} is gone" for one in touched if one.task not in tasks]
         if gone:
-            return _listed(gone, "has run or was skipped already, and now")
+            return _listed(gone, _KEPT)
         ended = {one.task for one in touched if one.ended}
         early = [
             f"{one.task} depends on {needed}"
@@ -95,11 +95,14 @@ class Succession:
             for needed in tasks[one.task].dependencies
             if needed not in ended
         ]
-        return _listed(early, "has begun before what it depends on now:")
+        return _listed(early, "a task has begun before what it depends on now")
+
+
+_KEPT = "tasks that have run or were skipped must stay as they are"
 
 
 def _listed(found: list[str], why: str) -> str | None:
     if not found:
         return None
     more = f", and {len(found) - TOLD} more" if len(found) > TOLD else ""
-    return f"a task that {why} {', '.join(found[:TOLD])}{more}"
+    return f"{why}: {', '.join(found[:TOLD])}{more}"

@@ -147,6 +147,24 @@ class ExecutionInfo:
     error: str | None
     forked_from: str | None = None
 
+    def __str__(self) -> str:
+        why = f": {self.error}" if self.error else ""
+        return f"{self.id} {self.workflow} {self.status}, submitted {self.created:%Y-%m-%d %H:%M:%S} UTC{why}"
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Why an execution is where it is. ``tasks`` has the tasks that have not ended, with a reason each."""
+
+    execution: str
+    status: ExecutionStatus
+    reason: str
+    tasks: Mapping[str, str]
+
+    def __str__(self) -> str:
+        lines = [f"{self.execution} is {self.status}: {self.reason}"]
+        return "\n".join([*lines, *(f"  {task}: {why}" for task, why in self.tasks.items())])
+
 
 @dataclass(frozen=True, slots=True)
 class ForkResult:
@@ -159,3 +177,9 @@ class ForkResult:
     fork: str | None
     tasks: tuple[str, ...]
     refused: str | None
+
+    def __str__(self) -> str:
+        if self.refused is not None:
+            return f"{self.execution}: {self.refused}"
+        does = "would do again" if self.fork is None else f"{self.fork} does again"
+        return f"{self.execution}: {does} {', '.join(self.tasks)}"

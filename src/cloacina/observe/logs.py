@@ -45,10 +45,14 @@ class AttemptFilter(logging.Filter):
 
 
 class _OneLine(logging.Formatter):
-    """Text in which a message cannot forge a second line."""
+    """Text in which a message cannot forge a second line, with the attempt where the record has one."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         record.message = record.message.translate(_ESCAPES)
+        workflow, task, attempt, execution = (
+            getattr(record, name, "-") for name in ("workflow", "task", "attempt", "execution")
+        )
+        record.where = "" if execution == "-" else f" [{workflow}/{task}#{attempt} {execution}]"
         return super().formatMessage(record)
 
 
@@ -86,11 +90,7 @@ def init_logging(level: int | str = logging.INFO, stream: TextIO | None = None) 
         root.removeHandler(handler)
     handler = logging.StreamHandler(stream)
     handler.addFilter(AttemptFilter())
-    handler.setFormatter(
-        _OneLine(
-            "%(asctime)s %(levelname)s %(name)s [%(workflow)s/%(task)s#%(attempt)s %(execution)s] %(message)s"
-        )
-    )
+    handler.setFormatter(_OneLine("%(asctime)s %(levelname)s %(name)s%(where)s %(message)s"))
     handler._cloacina = True  # type: ignore[attr-defined]
     root.addHandler(handler)
     root.setLevel(chosen)

@@ -91,16 +91,13 @@ class WriteStore(Protocol):
         """Free executions whose owner has no alive row; return how many."""
         ...
 
-    def send(self, command: Command) -> tuple[ExecutionStatus, bool] | None:
+    def send(self, command: Command, *, again: bool = False) -> tuple[ExecutionStatus, bool] | None:
         """Carry a command out on an execution that nobody owns, or leave it for the owner.
 
         Returns the status afterwards, and True if the owner has yet to obey; None if there is no such
-        execution. One that has ended is left as it is. Sending the same command twice is as good as once.
+        execution. One that has ended is left as it is. What was left before for an owner who is gone is carried
+        out first. With ``again``, a command that was left and is there no more was obeyed: nothing is done.
         """
-        ...
-
-    def withdraw(self, command: str) -> None:
-        """Remove a command that was left for an owner and has no more sense."""
         ...
 
     def missing(self, executions: Sequence[str]) -> list[str]:
@@ -120,6 +117,10 @@ class WriteStore(Protocol):
 
     def forget_runners(self, before: int) -> int:
         """Remove the rows of runners that started before then, are gone and own nothing; return how many."""
+        ...
+
+    def nobody_writes(self) -> bool:
+        """True if nobody is writing just now, so that all that was written before is there to be seen."""
         ...
 
     def foreign_change(self) -> bool:
@@ -158,6 +159,10 @@ class ReadStore(Protocol):
         """True if a command was left for an owner that has not obeyed it."""
         ...
 
+    def workflows(self) -> list[str]:
+        """The names of all workflows of which a version is known, in order."""
+        ...
+
     def dag(self, workflow: str, version: str | None) -> tuple[str, str] | None:
         """A version of ``workflow`` and its DAG as JSON, or None if it is not known.
 
@@ -189,7 +194,7 @@ class ReadStore(Protocol):
         ...
 
     def ended(self, ids: Sequence[str]) -> list[str]:
-        """Those of ``ids`` that are in a terminal state."""
+        """Those of ``ids`` that will not go on by themselves: ended, parked, or not stored."""
         ...
 
     def pending(self) -> int:

@@ -69,6 +69,7 @@ STATEMENTS = {
     "skip unstarted": commands._SKIP_UNSTARTED,
     "cancel": commands._CANCEL,
     "pause": commands._PAUSE,
+    "interrupt parked": commands._INTERRUPT,
     "resume": commands._RESUME,
     "commands of an owner": commands._OF_OWNER,
     "commands of claimed ones": commands._OF_EXECUTIONS,

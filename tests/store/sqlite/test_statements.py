@@ -67,7 +67,7 @@ WRITES: dict[str, Callable[[Stores], object]] = {
     "send to an owner": lambda stores: stores.writer.send(Command("c2", "e1", "pause", 20)),
     "prune": lambda stores: stores.writer.prune(["over"]),
     "forget_runners": lambda stores: stores.writer.forget_runners(100),
-    "withdraw": lambda stores: stores.writer.withdraw("c2"),
+    "send again": lambda stores: stores.writer.send(Command("c2", "e1", "pause", 20), again=True),
 }
 
 

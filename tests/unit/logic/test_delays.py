@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cloacina.errors import PermanentError, TaskError, TransientError
-from cloacina.logic.delays import delay, should_retry
+from cloacina.logic.delays import Failure, delay, should_retry, worth_another
+from cloacina.model.result import ErrorInfo
 from cloacina.model.retry import Backoff, Exponential, Fixed, Linear, RetryPolicy
 
 draws = st.integers(0, 2**53 - 1).map(lambda drawn: drawn / 2**53)
@@ -181,3 +182,18 @@ def test_nothing_that_a_users_function_raises_gets_out(rude: type[BaseException]
     assert should_retry(RetryPolicy(retry_on=fails), ValueError("x"), 1) is False  # type: ignore[arg-type]
     policy = RetryPolicy(backoff=fails, max_delay=9.0, jitter=False)
     assert delay(policy, 1, 0.5) == 9.0
+
+
+@pytest.mark.parametrize("retry_on", ["all", "never", "transient", KeyError, lambda error: False])
+@pytest.mark.parametrize("worth", [True, False])
+def test_what_was_judged_elsewhere_is_not_judged_again(retry_on: Any, worth: bool) -> None:
+    policy = RetryPolicy(max_attempts=3, retry_on=retry_on)
+    failure = Failure(ErrorInfo("elsewhere.Error", "unknown here"), worth)
+    assert [should_retry(policy, failure, n) for n in (1, 2, 3, 4)] == [worth, worth, False, False]
+
+
+@pytest.mark.parametrize("error", [ValueError(), TransientError(), PermanentError(), KeyboardInterrupt()])
+@pytest.mark.parametrize("retry_on", ["all", "never", "transient", (ValueError,)])
+def test_elsewhere_the_same_is_asked(retry_on: Any, error: BaseException) -> None:
+    policy = RetryPolicy(max_attempts=2, retry_on=retry_on)
+    assert worth_another(policy.retry_on, error) is should_retry(policy, error, 1)

@@ -11,7 +11,9 @@ from cloacina.model.context.context import Context
 from cloacina.model.result import (
     AttemptResult,
     ErrorInfo,
+    ExecutionInfo,
     ExecutionResult,
+    ForkResult,
     TaskResult,
     maybe_moment,
     moment,
@@ -137,6 +139,16 @@ def test_a_moment_is_exact(micros: int) -> None:
     assert found.tzinfo is UTC
     assert (found - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1) == micros
     assert maybe_moment(micros) == found
+
+
+def test_what_lists_and_bulks_tell_is_one_line_each() -> None:
+    info = ExecutionInfo(
+        "x1", "etl", "v", ExecutionStatus.FAILED, 0, (), None, None, START, None, None, "it: boom"
+    )
+    assert str(info) == "x1 etl failed, submitted 2026-01-01 00:00:00 UTC: it: boom"
+    assert str(ForkResult("x1", None, ("a", "b"), None)) == "x1: would do again a, b"
+    assert str(ForkResult("x1", "x2", ("a",), None)) == "x1: x2 does again a"
+    assert str(ForkResult("x1", None, (), "it runs")) == "x1: it runs"
 
 
 def test_no_moment_stays_none() -> None:

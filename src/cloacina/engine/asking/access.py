@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any, cast
 
 from cloacina.clock import Clock
-from cloacina.engine.asking.explain import Explanation, explain
+from cloacina.engine.asking.explain import explain
 from cloacina.engine.asking.forks import Forks
 from cloacina.engine.asking.hub import Hub, Told
 from cloacina.engine.asking.intake import Intake
@@ -20,10 +20,16 @@ from cloacina.engine.asking.submission import check_seconds
 from cloacina.engine.driving.records import info_of, result_of
 from cloacina.engine.liveness.doorbell import Doorbell
 from cloacina.engine.storage.storage import Storage
-from cloacina.errors import CommandTimeout, ExecutionNotFound, ExecutionParked, PayloadError, ResultTimeout
+from cloacina.errors import (
+    CloacinaError,
+    CommandTimeout,
+    ExecutionNotFound,
+    ExecutionParked,
+    ResultTimeout,
+)
 from cloacina.model.ids import new_id
 from cloacina.model.json.values import Limits, decode
-from cloacina.model.result import ExecutionInfo, ExecutionResult
+from cloacina.model.result import ExecutionInfo, ExecutionResult, Explanation
 from cloacina.model.status import CommandKind, ExecutionStatus
 from cloacina.settings import Settings
 from cloacina.store.rows import Command, ExecutionFilter, StoredExecution
@@ -110,21 +116,27 @@ class Access:
             if stored.status.terminal:
                 return await self.result_of(stored)
             if stored.status is ExecutionStatus.PARKED:
-                raise ExecutionParked(f"execution {execution} was set aside: {stored.error}")
+                raise parked(stored)
+            self.hub.stored.add(execution)
             return await told(execution, future, timeout)
         finally:
             self.hub.leave(execution, future)
 
     async def tell(self, ids: Sequence[str]) -> None:
-        """Tell those who wait for executions which of them have ended or were parked, as stored."""
-        ended = await self.reader.run(lambda store: store.ended(ids))
-        for execution in ended:
+        """Tell those who wait for executions which of them have ended, were parked or removed, as stored."""
+        for execution in await self.reader.run(lambda store: store.ended(ids)):
             try:
-                result = await self.get(execution)
-            except PayloadError as error:
+                stored = await self.stored(execution)
+                if stored.status.terminal:
+                    self.hub.tell(execution, partial(_same, await self.result_of(stored)))
+                elif stored.status is ExecutionStatus.PARKED:
+                    self.hub.refuse(execution, parked(stored))
+            except ExecutionNotFound as error:
+                if execution in self.hub.stored:  # else it is about to be stored
+                    self.hub.refuse(execution, error)
+            except CloacinaError as error:
+                # It cannot be read. The others who wait shall be told all the same.
                 self.hub.refuse(execution, error)
-            else:
-                self.hub.tell(execution, partial(_same, result))
 
     # Commands.
 
@@ -144,8 +156,8 @@ class Access:
                 return await self._obeyed(command)
         except TimeoutError:
             raise CommandTimeout(
-                f"the owner of execution {execution} has not carried out {kind!r} in {self._patience}s; the command "
-                "stays, and takes effect when the owner answers or another runner takes over: look again later"
+                f"the owner of execution {execution} has not carried out {kind.value!r} in {self._patience}s; the "
+                "command stays, and takes effect when the owner answers or another runner takes over: look again later"
             ) from None
 
     async def _obeyed(self, command: Command) -> ExecutionStatus:
@@ -158,14 +170,13 @@ class Access:
                 return (await self.stored(command.execution)).status
             stored = await self.stored(command.execution)
             if stored.owner is None:
-                status, left = await self._deliver(command)
+                status, left = await self._deliver(command, again=True)
                 if not left:
-                    await self.writer.run(lambda store: store.withdraw(command.id))
                     return status
             await heard
 
-    async def _deliver(self, command: Command) -> tuple[ExecutionStatus, bool]:
-        sent = await self.writer.run(lambda store: store.send(command))
+    async def _deliver(self, command: Command, *, again: bool = False) -> tuple[ExecutionStatus, bool]:
+        sent = await self.writer.run(lambda store: store.send(command, again=again))
         if sent is None:
             raise unknown(command.execution)
         if sent[0].terminal:
@@ -190,6 +201,11 @@ async def told(execution: str, future: asyncio.Future[Told], timeout: float | No
         raise ResultTimeout(
             f"execution {execution} had not ended after {timeout}s; it goes on, ask again with result()"
         ) from None
+
+
+def parked(stored: StoredExecution) -> ExecutionParked:
+    """The error for those who wait for an execution that was set aside."""
+    return ExecutionParked(f"execution {stored.id} was set aside: {stored.error}")
 
 
 def check_id(execution: object) -> None:

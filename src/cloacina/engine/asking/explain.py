@@ -3,34 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cloacina.engine.driving.driver import Driver
 from cloacina.engine.driving.records import error_of, tasks_of
+from cloacina.errors import WorkflowError
 from cloacina.model.dag.dag import Dag
-from cloacina.model.dag.outline import short
-from cloacina.model.result import TaskResult, moment
+from cloacina.model.dag.outline import Outline, short
+from cloacina.model.result import Explanation, TaskResult, moment
 from cloacina.model.status import AttemptState, ExecutionStatus, TaskState
 from cloacina.store.rows import StoredExecution
 
 if TYPE_CHECKING:
     from cloacina.engine.asking.access import Access
     from cloacina.engine.engine import Engine
-
-
-@dataclass(frozen=True, slots=True)
-class Explanation:
-    """Why an execution is where it is. ``tasks`` has the tasks that have not ended, with a reason each."""
-
-    execution: str
-    status: ExecutionStatus
-    reason: str
-    tasks: Mapping[str, str]
-
-    def __str__(self) -> str:
-        lines = [f"{self.execution} is {self.status}: {self.reason}"]
-        return "\n".join([*lines, *(f"  {task}: {why}" for task, why in self.tasks.items())])
 
 
 async def explain(access: Access, stored: StoredExecution, engine: Engine | None = None) -> Explanation:
@@ -40,16 +26,27 @@ async def explain(access: Access, stored: StoredExecution, engine: Engine | None
         return Explanation(stored.id, stored.status, error_of(stored) or "it has ended", {})
     all_tasks = tasks_of(stored, await access.task_ids(stored.workflow, stored.version))
     reason = await _execution_reason(access, stored, engine)
-    workflow = engine.registry.find(stored.workflow) if engine is not None else None
-    dag = workflow.dag if workflow is not None and workflow.version == stored.version else None
+    dag = await _dag(access, stored, engine)
     due = {row.task: row.retry_at for row in stored.attempts if row.retry_at is not None}
     aside = "its execution was set aside" if stored.status is ExecutionStatus.PARKED else None
     tasks = {
-        task.id: aside or _task_reason(task, all_tasks, dag, driver, due)
+        task.id: aside or _task_reason(task, all_tasks, dag, driver, due) or _ready(stored, driver, task.id)
         for task in all_tasks.values()
         if not task.state.terminal
     }
     return Explanation(stored.id, stored.status, reason, tasks)
+
+
+async def _dag(access: Access, stored: StoredExecution, engine: Engine | None) -> Dag | None:
+    """The DAG that an execution follows: this process's own, else what the database knows of its version."""
+    workflow = engine.registry.find(stored.workflow) if engine is not None else None
+    if workflow is not None and workflow.version == stored.version:
+        return workflow.dag
+    found = await access.reader.run(lambda store: store.dag(stored.workflow, stored.version))
+    try:
+        return Outline.read(stored.version, found[1]).dag if found is not None else None
+    except WorkflowError:
+        return None
 
 
 async def _execution_reason(access: Access, stored: StoredExecution, engine: Engine | None) -> str:
@@ -57,7 +54,7 @@ async def _execution_reason(access: Access, stored: StoredExecution, engine: Eng
         return error_of(stored) or "it was set aside"
     if stored.status is ExecutionStatus.PAUSED:
         nobody = await _nobody_has_it(access, stored, engine) if stored.owner is None else None
-        return "paused: nothing starts until resume() is called for it" + (f"; {nobody}" if nobody else "")
+        return "nothing starts until resume() is called for it" + (f"; {nobody}" if nobody else "")
     if engine is not None and stored.id in engine.life.drivers:
         return f"driven by this process, runner {engine.life.runner}"
     if engine is not None and stored.id in engine.life.refusals.given_up:
@@ -96,7 +93,8 @@ def _task_reason(
     dag: Dag | None,
     driver: Driver | None,
     due: Mapping[str, int],
-) -> str:
+) -> str | None:
+    """Why a task has not ended; None if it is ready."""
     if task.state is TaskState.RUNNING:
         last = task.history[-1]
         waits = driver is not None and any(
@@ -108,8 +106,8 @@ def _task_reason(
         return _deferral(task, driver)
     if task.state is TaskState.WAITING:
         return f"attempt {task.history[-1].number} failed ({task.error}); its retry is due at {moment(due[task.id])}"
-    if dag is None:
-        return "this process does not have its workflow"
+    if dag is None or task.id not in dag:
+        return "what it depends on cannot be told: the database does not know this version of its workflow"
     open_ones = [
         dag.ids[needed]
         for needed in dag.dependencies[dag.index[task.id]]
@@ -117,10 +115,16 @@ def _task_reason(
     ]
     if open_ones:
         return f"waits for {', '.join(open_ones)}"
+    return None
+
+
+def _ready(stored: StoredExecution, driver: Driver | None, task: str) -> str:
+    if stored.status is ExecutionStatus.PAUSED:
+        return "ready; its execution is paused"
     if driver is None:
-        return "ready; nobody drives the execution"
-    index = dag.index[task.id]
-    if driver.state.suspect(index):
+        drives = "nobody" if stored.owner is None else "another runner"
+        return f"ready; {drives} drives the execution"
+    if driver.state.suspect(driver.workflow.dag.index[task]):
         return "ready; it crashed its process before, and waits until no other such task runs"
     return "ready; waits for a free slot"
 

@@ -15,6 +15,8 @@ class Hub:
 
     def __init__(self) -> None:
         self._waiters: dict[str, list[asyncio.Future[Told]]] = {}
+        self.stored: set[str] = set()
+        """Those of the executions that somebody waits for that were seen in the store."""
 
     def wait(self, execution: str) -> asyncio.Future[Told]:
         """A future that is set when the execution has ended; call its value for the result."""
@@ -31,6 +33,8 @@ class Hub:
             waiters.remove(future)
             if not waiters:
                 del self._waiters[execution]
+        if execution not in self._waiters:
+            self.stored.discard(execution)
 
     def awaited(self) -> list[str]:
         """The executions that somebody waits for."""

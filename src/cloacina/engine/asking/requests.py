@@ -7,7 +7,7 @@ import builtins
 from functools import partial
 
 from cloacina.engine.asking.access import check_id, told
-from cloacina.engine.asking.explain import Explanation, explain
+from cloacina.engine.asking.explain import explain
 from cloacina.engine.asking.forks import Forks
 from cloacina.engine.asking.hub import Told
 from cloacina.engine.asking.submission import (
@@ -25,7 +25,7 @@ from cloacina.engine.executors.attempt import Attempt
 from cloacina.engine.incarnation import Incarnation
 from cloacina.errors import StoreRefused, ValidationError
 from cloacina.model.json.values import JSON, encode
-from cloacina.model.result import ExecutionInfo, ExecutionResult
+from cloacina.model.result import ExecutionInfo, ExecutionResult, Explanation
 from cloacina.model.status import CommandKind, ExecutionStatus
 from cloacina.model.workflow import Workflow
 from cloacina.observe.logs import running

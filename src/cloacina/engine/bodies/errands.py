@@ -44,9 +44,17 @@ class Errands:
     async def done(self, work: Coroutine[Any, Any, T]) -> T:
         """What ``work`` returns or raises on the event loop; for a ``def`` body this blocks its thread.
 
-        Raises `asyncio.CancelledError` if the body is told to stop meanwhile.
+        Raises `asyncio.CancelledError` if the body is told to stop meanwhile, `WrongThread` where that cannot work.
         """
-        return await work if self.is_async else self._from_thread(work)
+        if not self.is_async:
+            return self._from_thread(work)
+        if not _is_here(self.courier.loop):
+            work.close()
+            raise WrongThread(
+                f"the body of task {self.attempt.task!r} is async def, which waits on the runner's event loop: await "
+                "this in the body itself, not on a loop of another thread"
+            )
+        return await work
 
     def end(self) -> None:
         """The attempt has ended: wake the threads that still wait."""

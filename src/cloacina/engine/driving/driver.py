@@ -340,7 +340,7 @@ class Driver:
             self._untimed = []
         self._untimed.append(index)
         task = attempt.task_object
-        if ending.state is AttemptState.TIMED_OUT and not task.is_async and not task.overlap:
+        if attempt.written_off and not task.is_async and not task.overlap:
             self._waits_of().hold(attempt)
 
     def _follow(self, found: Consequences, now: int) -> None:

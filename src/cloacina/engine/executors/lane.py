@@ -69,7 +69,6 @@ class Lane:
             return
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.returning.append(turn)
-        self.serve()  # those before it may all be gone
         try:
             await turn
         except asyncio.CancelledError:

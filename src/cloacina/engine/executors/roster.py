@@ -10,7 +10,7 @@ from typing import cast
 from cloacina.engine.executors.around import AroundBody
 from cloacina.engine.executors.loop import LoopExecutor
 from cloacina.engine.executors.process.executor import ProcessExecutor
-from cloacina.engine.executors.protocol import ExecutorFactory
+from cloacina.engine.executors.protocol import ExecutorFactory, ExecutorHost, TaskExecutor
 from cloacina.engine.executors.threads import ThreadExecutor
 from cloacina.errors import ValidationError
 from cloacina.model.names import check_name
@@ -79,6 +79,17 @@ def _checked(executors: object) -> dict[str, ExecutorFactory]:
             )
         found[key] = cast(ExecutorFactory, factory)
     return found
+
+
+def made(name: str, factory: ExecutorFactory, host: ExecutorHost) -> TaskExecutor:
+    """The executor that a factory makes. Raises `ValidationError` if it is none."""
+    executor = factory(host)
+    missing = [part for part in ("slots", "start", "stop", "close") if not hasattr(executor, part)]
+    if missing:
+        raise ValidationError(
+            f"executors: what {name!r} makes is no executor: {type(executor).__name__} has no {', '.join(missing)}"
+        )
+    return executor
 
 
 def _check_of(name: str, factory: ExecutorFactory) -> Check:

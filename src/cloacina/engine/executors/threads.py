@@ -57,7 +57,8 @@ class ThreadExecutor:
         returned: object = None
         error: BaseException | None = None
         try:
-            returned = contextvars.Context().run(body)
+            if not attempt.ended:  # it was cancelled before its thread came to it: it must not start any more
+                returned = contextvars.Context().run(body)
         except BaseException as caught:
             error = caught
         ending = CANCELLED if attempt.ended else attempt.conclude(returned, error)

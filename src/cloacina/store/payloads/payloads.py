@@ -51,6 +51,8 @@ class Payloads:
     """
 
     def __init__(self, codecs: Iterable[PayloadCodec]) -> None:
+        if not isinstance(codecs, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ValidationError(f"{codecs!r:.80} is no list of codecs: write Payloads([...])")
         self._codecs = tuple(codecs)
         for codec in self._codecs:
             marker: object = getattr(codec, "marker", None)
@@ -86,13 +88,13 @@ class Payloads:
             for codec in self._codecs:
                 changed = codec.encode(data, where)
                 if changed is not None:
-                    data = changed
+                    data = bytes(memoryview(changed))
                     done.append(codec.marker)
         except StoreError:
             raise
         except (OSError, MemoryError) as error:
             raise StoreUnavailable(f"{where} cannot be stored: {error}; it is tried again") from error
-        except Exception as error:
+        except BaseException as error:  # whatever a codec raises: it is no reason to stop the engine
             raise StoreRefused(f"{where} cannot be stored: {type(error).__name__}: {error}") from error
         if not done and not text.startswith(SIGN):
             return text
@@ -121,7 +123,7 @@ class Payloads:
             raise
         except PayloadError as error:
             raise PayloadError(f"{where} cannot be read: {error}") from error.__cause__
-        except Exception as error:
+        except BaseException as error:
             raise PayloadError(
                 f"{where} cannot be read: it is damaged ({type(error).__name__}: {error})"
             ) from error

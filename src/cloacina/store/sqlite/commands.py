@@ -11,6 +11,8 @@ from cloacina.store.sqlite.file.connection import Connection
 
 _STANDING = "SELECT status, owner FROM executions WHERE id = ?"
 
+_STATUS = "SELECT status FROM executions WHERE id = ?"
+
 _LEAVE = "INSERT INTO commands (id, execution, kind, sent) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING"
 
 _OF_OWNER = """
@@ -57,6 +59,11 @@ _PAUSE = """
     SET status = 'paused', wake_at = CASE WHEN started IS NULL THEN NULL ELSE coalesce(wake_at, ?2) END
     WHERE id = ?1"""
 
+# Whoever parked it could not store how these ended, and has cut them.
+_INTERRUPT = """
+    UPDATE attempts SET state = 'interrupted', reason = 'store_refused', finished = ?2
+    WHERE execution = ?1 AND state IN ('running', 'deferred')"""
+
 _RESUME = """
     UPDATE executions
     SET status = CASE WHEN started IS NULL THEN 'pending' ELSE 'running' END, wake_at = NULL, error = NULL,
@@ -64,19 +71,23 @@ _RESUME = """
     WHERE id = ?1"""
 
 
-def send(connection: Connection, command: Command) -> tuple[ExecutionStatus, bool] | None:
+def send(connection: Connection, command: Command, again: bool) -> tuple[ExecutionStatus, bool] | None:
     """See `WriteStore.send`."""
     with connection.transaction():
         row = connection.row(_STANDING, (command.execution,))
         if row is None:
             return None
         status, owner = ExecutionStatus(row[0]), row[1]
-        if status.terminal:
-            return status, False
-        if owner is not None:
+        if again and not outstanding(connection, command.id):
+            return status, False  # somebody obeyed it meanwhile, and what others sent since then holds
+        if owner is not None and not status.terminal:
             connection.change(_LEAVE, command)
             return status, True
-        return _carry_out(connection, command, status), False
+        settle(connection, [command.execution])
+        status = ExecutionStatus(connection.value(_STATUS, (command.execution,)))
+        if not again and not status.terminal:
+            status = _carry_out(connection, command, status)
+        return status, False
 
 
 def of_owner(connection: Connection, runner: str) -> list[Command]:
@@ -94,10 +105,20 @@ def obeyed(connection: Connection, commands: Sequence[str]) -> None:
     connection.change(_OBEYED, (encode(commands),))
 
 
-def withdraw(connection: Connection, command: str) -> None:
-    """See `WriteStore.withdraw`."""
-    with connection.transaction():
-        obeyed(connection, [command])
+def settle(connection: Connection, executions: Sequence[str]) -> None:
+    """Carry out what was left for the owner of ``executions``, who has given them up, within the transaction.
+
+    Nobody may ever claim one that is paused or parked; and what is sent later must not take effect earlier.
+    """
+    if not executions or not connection.value(_ANY):
+        return
+    left = [Command(*row) for row in connection.rows(_OF_EXECUTIONS, (encode(executions),))]
+    for command in left:
+        status = ExecutionStatus(connection.value(_STATUS, (command.execution,)))
+        if not status.terminal:
+            _carry_out(connection, command, status)
+    if left:
+        obeyed(connection, [command.id for command in left])
 
 
 def attach(connection: Connection, claimed: list[StoredExecution]) -> list[StoredExecution]:
@@ -121,6 +142,8 @@ def _carry_out(connection: Connection, command: Command, status: ExecutionStatus
         connection.change(_PAUSE, (id, now))
         connection.change(_TELL, (id, now, "paused"))
     elif command.kind == CommandKind.RESUME and halted:
+        if status is ExecutionStatus.PARKED:
+            connection.change(_INTERRUPT, (id, now))
         connection.change(_RESUME, (id,))
         connection.change(_TELL, (id, now, "resumed"))
-    return ExecutionStatus(connection.value("SELECT status FROM executions WHERE id = ?", (id,)))
+    return ExecutionStatus(connection.value(_STATUS, (id,)))

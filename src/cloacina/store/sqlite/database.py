@@ -168,11 +168,8 @@ class SqliteWriter:
     def free_orphans(self, now: int) -> int:
         return runners.free_orphans(self._connection, now)
 
-    def send(self, command: Command) -> tuple[ExecutionStatus, bool] | None:
-        return commands.send(self._connection, command)
-
-    def withdraw(self, command: str) -> None:
-        commands.withdraw(self._connection, command)
+    def send(self, command: Command, *, again: bool = False) -> tuple[ExecutionStatus, bool] | None:
+        return commands.send(self._connection, command, again)
 
     def missing(self, executions: Sequence[str]) -> list[str]:
         return reads.missing(self._connection, executions)
@@ -189,6 +186,9 @@ class SqliteWriter:
     def foreign_change(self) -> bool:
         before, self._data_version = self._data_version, self._connection.value("PRAGMA data_version")
         return self._data_version != before
+
+    def nobody_writes(self) -> bool:
+        return self._connection.nobody_writes()
 
     def checkpoint_if_due(self) -> None:
         self._connection.checkpoint_if_due()
@@ -220,6 +220,9 @@ class SqliteReader:
 
     def outstanding(self, command: str) -> bool:
         return commands.outstanding(self._connection, command)
+
+    def workflows(self) -> list[str]:
+        return version_rows.workflows(self._connection)
 
     def dag(self, workflow: str, version: str | None) -> tuple[str, str] | None:
         return version_rows.dag(self._connection, workflow, version)

@@ -137,6 +137,7 @@ def commit(connection: Connection, group: Group) -> list[StoredExecution]:
             obeyed = [command for item in group.items for command in item.obeyed]
             if obeyed:
                 commands.obeyed(connection, obeyed)
+            commands.settle(connection, [item.execution for item in group.items if _gives_up(item)])
             return claims.claim(connection, group.runner, group.claim) if group.claim else []
     except Unfit as unfit:
         raise explained(connection, unfit) from unfit
@@ -151,6 +152,10 @@ def _advance(connection: Connection, group: Group) -> bool:
         return False
     now = "is not registered" if row is None else f"is {row[0]}, its last group was {row[1]}"
     raise Fenced(f"runner {group.runner} {now}: its group {group.number} is refused; start a new runner")
+
+
+def _gives_up(item: Item) -> bool:
+    return item.progress is not None and item.progress.next_owner is None
 
 
 def _prepare(items: Iterable[Item]) -> list[Batch]:

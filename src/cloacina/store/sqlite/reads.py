@@ -42,9 +42,10 @@ _OWNED = """
     SELECT json_group_array(id) FROM executions INDEXED BY executions_owner
     WHERE owner = ? AND status IN ('pending', 'running', 'paused', 'parked')"""
 
-_ENDED = f"""
-    SELECT json_group_array(id) {_CHOSEN}
-    WHERE status IN ('completed', 'failed', 'cancelled')"""
+_ENDED = """
+    SELECT json_group_array(chosen)
+    FROM (SELECT value AS chosen FROM json_each(?)) LEFT JOIN executions ON executions.id = chosen
+    WHERE id IS NULL OR status = 'parked' OR status IN ('completed', 'failed', 'cancelled')"""
 
 _MISSING = """
     SELECT json_group_array(value) FROM json_each(?)

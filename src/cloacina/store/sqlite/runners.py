@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from cloacina.model.status import Reason, RunnerState
 from cloacina.store.rows import RunnerRow
+from cloacina.store.sqlite import commands
 from cloacina.store.sqlite.file.connection import Connection
 
 _REGISTER = "INSERT INTO runners (id, host, pid, started, state, group_no) VALUES (?, ?, ?, ?, ?, ?)"
@@ -35,6 +36,8 @@ _ORPHANS = """
 
 _ALIVE = "SELECT id, host, pid, started, state, group_no FROM runners WHERE state = 'alive' ORDER BY id"
 
+_HAS_COMMANDS = "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = ?)"
+
 
 def register(connection: Connection, row: RunnerRow) -> None:
     """See `WriteStore.register_runner`."""
@@ -57,10 +60,14 @@ def free_orphans(connection: Connection, now: int) -> int:
 
 
 def free_everything(connection: Connection, now: int) -> None:
-    """Declare every runner dead and free what it owned, within the current transaction; none has crashed."""
+    """Declare every runner dead and free what it owned, within the current transaction; none has crashed.
+
+    The schema may be an older one, without commands.
+    """
+    has_commands = bool(connection.value(_HAS_COMMANDS, ("commands",)))
     owners = {row.id for row in alive(connection)} | {row[0] for row in connection.rows(_ORPHANS)}
     for owner in sorted(owners):
-        _free(connection, owner, Reason.LOST_LEASE, now)
+        _free(connection, owner, Reason.LOST_LEASE, now, has_commands)
 
 
 def alive(connection: Connection) -> list[RunnerRow]:
@@ -68,11 +75,14 @@ def alive(connection: Connection) -> list[RunnerRow]:
     return [RunnerRow(*row) for row in connection.rows(_ALIVE)]
 
 
-def _free(connection: Connection, runner: str, reason: Reason, now: int) -> int:
+def _free(connection: Connection, runner: str, reason: Reason, now: int, has_commands: bool = True) -> int:
     stopped = reason is Reason.SHUTDOWN
     connection.change(_END, (runner, RunnerState.STOPPED if stopped else RunnerState.DEAD))
     connection.change(_WITHDRAW, (runner,))
     connection.change(_INTERRUPT, (runner, reason, now))
     kind, detail = ("released" if stopped else "recovered"), f"runner {runner}: {reason}"
     connection.change(_TELL, (runner, now, kind, detail))
-    return connection.change(_FREE, (runner,))
+    left = {one.execution for one in commands.of_owner(connection, runner)} if has_commands else set[str]()
+    freed = connection.change(_FREE, (runner,))
+    commands.settle(connection, sorted(left))
+    return freed

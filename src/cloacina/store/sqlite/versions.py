@@ -35,6 +35,8 @@ _TELL = """
     INSERT INTO events (execution, at, kind, detail)
     SELECT value ->> 0, ?2, ?3, value ->> 1 FROM json_each(?1)"""
 
+_WORKFLOWS = "SELECT DISTINCT workflow FROM workflow_versions ORDER BY workflow"
+
 _VERSIONS = "SELECT version FROM workflow_versions WHERE workflow = ? ORDER BY registered, rowid"
 
 _DAG = """
@@ -155,6 +157,11 @@ def offer(connection: Connection, runner: str, versions: Sequence[tuple[str, str
 def versions(connection: Connection, workflow: str) -> list[str]:
     """See `ReadStore.versions`."""
     return [row[0] for row in connection.rows(_VERSIONS, (workflow,))]
+
+
+def workflows(connection: Connection) -> list[str]:
+    """See `ReadStore.workflows`."""
+    return [row[0] for row in connection.rows(_WORKFLOWS)]
 
 
 def dag(connection: Connection, workflow: str, version: str | None) -> tuple[str, str] | None:

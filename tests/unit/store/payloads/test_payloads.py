@@ -130,14 +130,24 @@ def test_a_lack_while_storing_may_pass(error: Exception) -> None:
         Payloads([Raising(error)]).encode("{}", place())
 
 
-@pytest.mark.parametrize("error", [ValueError("odd"), KeyError("k"), RecursionError()])
-def test_a_codec_that_fails_refuses_the_payload(error: Exception) -> None:
+@pytest.mark.parametrize("error", [ValueError("odd"), KeyError("k"), RecursionError(), SystemExit(3)])
+def test_a_codec_that_fails_refuses_the_payload(error: BaseException) -> None:
     with pytest.raises(StoreRefused, match=f"execution x1 cannot be stored: {type(error).__name__}"):
         Payloads([Raising(error)]).encode("{}", place())
 
 
-@pytest.mark.parametrize("error", [ValueError("odd"), OSError(5, "EIO"), MemoryError()])
-def test_a_codec_that_fails_to_read_is_a_payload_that_cannot_be_read(error: Exception) -> None:
+@pytest.mark.parametrize("made", ["text", 5, True, ["x"]])
+def test_a_codec_that_makes_no_bytes_refuses_the_payload(made: Any) -> None:
+    class Wrong(Reversed):
+        def encode(self, data: bytes, where: PayloadPlace) -> Any:
+            return made
+
+    with pytest.raises(StoreRefused, match="execution x1 cannot be stored: TypeError: .*bytes"):
+        Payloads([Wrong()]).encode("{}", place())
+
+
+@pytest.mark.parametrize("error", [ValueError("odd"), OSError(5, "EIO"), MemoryError(), SystemExit(3)])
+def test_a_codec_that_fails_to_read_is_a_payload_that_cannot_be_read(error: BaseException) -> None:
     stored = Payloads([Reversed()]).encode("{}", place())
     with pytest.raises(PayloadError, match=type(error).__name__):
         Payloads([Raising(error)]).decode(stored, place())
@@ -156,10 +166,11 @@ def test_what_may_be_read_later_is_no_damage() -> None:
         ([encryption(), Compression()], "Compression must come before"),
         ([Compression(), Compression(over=7)], "two payload codecs have one marker: z, z"),
         (["z"], "'z' is no payload codec"),
+        (Compression(), r"Payloads\(\[\.\.\.\]\)"),
         ([Encryption], "marker"),
     ],
 )
-def test_a_chain_that_makes_no_sense_is_refused(codecs: list[Any], why: str) -> None:
+def test_a_chain_that_makes_no_sense_is_refused(codecs: Any, why: str) -> None:
     if codecs == [Encryption]:
         codec = Reversed()
         codec.marker = "t"

@@ -56,10 +56,8 @@ class Bodies:
         attempt.context = self._context(order, task)
         self._link.send(Begun())
         returned, error = self._call(attempt)
-        if (
-            os.getpid() != self._pid
-        ):  # the body forked, and this is the fork: the answer is its parent's affair
-            os._exit(0)
+        if os.getpid() != self._pid:
+            os._exit(0)  # the body forked, and this is the fork: the answer is its parent's affair
         ending = attempt.conclude(returned, error)
         self._print_all()
         if ending.state is AttemptState.COMPLETED:

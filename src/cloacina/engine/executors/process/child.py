@@ -17,6 +17,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Protocol, cast
 
+from cloacina.clock import Timer
 from cloacina.engine.executors.attempt import Attempt
 from cloacina.engine.executors.process.interrupt import STOP
 from cloacina.engine.executors.process.wire import Frames, FromChild, Message, frame, read_from_child
@@ -58,6 +59,8 @@ class Child:
         """True once it gets no more attempts."""
         self.spoilt = False
         """True if it was killed for what it said."""
+        self.timers: list[Timer] = []
+        """What is to happen if it has not ended by then."""
         self._parent = parent
         self._post = post
         self._frames = Frames(most)
@@ -95,19 +98,8 @@ class Child:
         if idle:
             self._write()
 
-    def alive(self) -> bool:
-        """False if its end of the wire is known to be closed."""
-        try:
-            return bool(self._end.recv(1, socket.MSG_PEEK))
-        except BlockingIOError:
-            return True
-        except OSError:
-            return False
-
     def stop(self) -> None:
         """Tell its body to stop. What that has started is killed after it."""
-        if self._told:
-            return
         self._told = True
         with suppress(OSError):
             os.write(self._lifeline, STOP)
@@ -193,11 +185,11 @@ class Child:
                 self._process = process
                 if self._doomed:
                     _kill(process)
-            _await_end(process)
+            unreaped = _await_end(process)
             with self._turn:
                 self._process = None
-                if self._told or not self.dismissed:
-                    _kill(process)  # what the body started; not reaped yet, so the group is still its own
+                if unreaped and (self._told or not self.dismissed):
+                    _kill(process)  # what the body started
                 code = process.wait()
         self._post(lambda: self._ended(code, failure))
 
@@ -233,13 +225,14 @@ def _executable() -> str:
     return os.fsdecode(get_executable() or sys.executable)
 
 
-def _await_end(process: subprocess.Popen[bytes]) -> None:
-    """Wait until the process has ended, without reaping it where that can be done."""
+def _await_end(process: subprocess.Popen[bytes]) -> bool:
+    """Wait until the process has ended; True if it is not reaped, so that its number is still its own."""
     if hasattr(os, "waitid"):
         with suppress(ChildProcessError):  # the application reaps what it did not start
             os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
-    else:
-        process.wait()
+            return True
+    process.wait()
+    return False
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:

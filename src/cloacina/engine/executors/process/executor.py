@@ -51,7 +51,7 @@ class ProcessExecutor:
 
     def start(self, attempt: Attempt) -> None:
         attempt.hold_clock()
-        self._give(self._free() or self._new(), attempt)
+        self._give(self._idle.pop() if self._idle else self._new(), attempt)
 
     def stop(self, attempt: Attempt) -> None:
         child = next((child for child in self._children if child.attempt is attempt), None)
@@ -78,13 +78,6 @@ class ProcessExecutor:
         await self._empty.wait()
 
     # Children.
-
-    def _free(self) -> Child | None:
-        while self._idle:
-            child = self._idle.pop()
-            if child.alive():
-                return child
-        return None
 
     def _new(self) -> Child:
         if self._closed:
@@ -124,7 +117,7 @@ class ProcessExecutor:
 
     def _dismiss(self, child: Child) -> None:
         child.dismiss()
-        self._host.clock.call_later(self._grace, child.kill)
+        child.timers.append(self._host.clock.call_later(self._grace, child.kill))
 
     # What children report.
 
@@ -150,10 +143,12 @@ class ProcessExecutor:
 
     def lost(self, child: Child) -> None:
         """See `Parent.lost`."""
-        self._host.clock.call_later(max(self._grace, 1.0), child.spoil)
+        child.timers.append(self._host.clock.call_later(max(self._grace, 1.0), child.spoil))
 
     def gone(self, child: Child, code: int | None, error: BaseException | None) -> None:
         """See `Parent.gone`."""
+        for timer in child.timers:
+            timer.cancel()
         self._children.discard(child)
         if child in self._idle:
             self._idle.remove(child)
@@ -167,7 +162,7 @@ class ProcessExecutor:
         elif error is not None:
             attempt.end(Ending(AttemptState.FAILED, error=error))
         elif child.served > 1 and not child.begun and not self._closed:
-            # It ended while it was idle, just before it was given this.
+            # It ended while it was idle, and this was news to us when it got the attempt.
             try:
                 self._give(self._new(), attempt)
             except (OSError, RuntimeError) as failure:

@@ -41,10 +41,7 @@ def _serve(link: Link, hello: Hello, interrupt: Interrupt) -> None:
         init_logging(hello.log_level)
     limits = Limits(hello.value_bytes, hello.context_bytes)
     bodies = Bodies(link, limits, hello.main, interrupt)
-    while not interrupt.told:
-        order = link.receive()
-        if not isinstance(order, Order):
-            return
+    while isinstance(order := link.receive(), Order):
         link.send(bodies.run(order))
 
 

@@ -47,6 +47,8 @@ class ReadOnlyDatabase:
         for SQL that is wrong or does anything but read, with what SQLite says of it, and for two columns of one
         name; `StoreError` if it takes longer than the ``timeout``, and if the database cannot be read.
         """
+        if isinstance(params, str | bytes):
+            raise ValidationError(f"params={params!r:.80} is no list of values: write ({params!r:.80},)")
         with self._turn:
             names, rows = self._select(sql, params)
         twice = next((name for name in names if names.count(name) > 1), None)

@@ -11,7 +11,14 @@ from typing import Any
 
 import apsw
 
-from cloacina.errors import ForeignConnection, ForkedProcess, StoreCorrupt, StoreError, StoreUnavailable
+from cloacina.errors import (
+    ForeignConnection,
+    ForkedProcess,
+    StoreBusy,
+    StoreCorrupt,
+    StoreError,
+    StoreUnavailable,
+)
 from cloacina.store.location import Location
 from cloacina.store.sqlite.file import guard
 from cloacina.store.sqlite.file.errors import translate
@@ -90,6 +97,18 @@ class Connection:
         """The first column of the first row of a statement, or None."""
         row = self.row(sql, params)
         return row[0] if row else None
+
+    def nobody_writes(self) -> bool:
+        """True if no connection is in the middle of a transaction that writes; waits for nobody, writes nothing."""
+        self._raw.set_busy_timeout(0)
+        try:
+            self._run("BEGIN IMMEDIATE")
+            self._run("ROLLBACK")
+        except StoreBusy:
+            return False
+        finally:
+            self._raw.set_busy_timeout(self._busy_ms)
+        return True
 
     @contextlib.contextmanager
     def transaction(self) -> Generator[None, None, None]:
