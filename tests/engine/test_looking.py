@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from cloacina.errors import ExecutionNotFound, ResultTimeout, ValidationError
 from cloacina.model.context.context import Context
 from cloacina.model.status import ExecutionStatus, TaskState
+from cloacina.model.task import task
 from cloacina.model.workflow import Workflow
 from support.clock import until
 from support.runners import Gate, in_memory, runner_on
@@ -246,3 +248,13 @@ async def test_metrics_count_attempts() -> None:
     loop = busy["loop"]
     assert (loop.slots, loop.running, loop.waiting, loop.started, loop.ended) == (3, 1, 0, 3, 2)
     assert (busy["threads"].slots, busy["threads"].started) == (2, 0)
+
+
+@pytest.mark.parametrize("seconds", [-1, float("nan"), True, "1"])
+async def test_what_is_no_time_to_wait_is_refused_before_anything_is_stored(seconds: Any) -> None:
+    async with in_memory() as runner:
+        with pytest.raises(ValidationError, match="must be a number of seconds, 0 or more"):
+            await runner.execute(Workflow("any", [task(Gate().pass_through, id="it")]), timeout=seconds)
+        with pytest.raises(ValidationError, match="grace="):
+            await runner.shutdown(grace=seconds)
+        assert await runner.list() == []

@@ -18,11 +18,12 @@ from cloacina.engine.asking.hub import Hub
 from cloacina.engine.bodies.courier import Courier
 from cloacina.engine.claims import Claims
 from cloacina.engine.committer import Batch, Committer, Written
+from cloacina.engine.driving.calling import call_for_execution, call_for_task
 from cloacina.engine.driving.driver import Driver
 from cloacina.engine.driving.records import result_of
 from cloacina.engine.driving.refusals import Refusals
 from cloacina.engine.executors.attempt import Attempt
-from cloacina.engine.executors.callbacks import CallbackInfo, Callbacks
+from cloacina.engine.executors.callbacks import Callbacks
 from cloacina.engine.executors.dispatcher import Dispatcher
 from cloacina.engine.executors.protocol import ExecutorFactory, ExecutorHost
 from cloacina.engine.executors.roster import made
@@ -31,10 +32,9 @@ from cloacina.engine.mailbox import Mailbox
 from cloacina.engine.registry import Registry
 from cloacina.engine.storage.store_thread import StoreThread
 from cloacina.engine.upkeep.unreadable import UNREADABLE
-from cloacina.errors import ContextError, ExecutionParked, StoreRefused
-from cloacina.model.context.context import Context
+from cloacina.errors import ExecutionParked, StoreRefused
 from cloacina.model.ids import new_id
-from cloacina.model.json.values import JSON, Limits, decode
+from cloacina.model.json.values import JSON, Limits
 from cloacina.model.result import ErrorInfo
 from cloacina.model.status import AttemptState, ExecutionStatus, TaskState
 from cloacina.model.workflow import Workflow
@@ -240,19 +240,7 @@ class Incarnation:
         self.dispatcher.stop(attempt, AttemptState.CANCELLED)
 
     def task_ended(self, driver: Driver, index: int, state: TaskState, error: ErrorInfo | None) -> None:
-        task = driver.state.dag.tasks[index]
-        callback = {TaskState.COMPLETED: task.on_success, TaskState.FAILED: task.on_failure}.get(state)
-        if callback is None:
-            return
-        info = CallbackInfo(
-            driver.id, driver.workflow.name, state, task.id, driver.state.attempts[index], error
-        )
-        try:
-            view = driver.state.views.after(index)
-        except ContextError:
-            view = driver.state.views.input
-        context = Context.over(view, self.limits, read_only=True, input=driver.state.views.input)
-        self.means.callbacks.call(callback, context, info)
+        call_for_task(self.means.callbacks, driver, self.limits, index, state, error)
 
     def gone(self, driver: Driver) -> None:
         self.drivers.pop(driver.id, None)
@@ -267,24 +255,12 @@ class Incarnation:
             return
         draft, ids = driver.draft, driver.state.dag.ids
         self.means.hub.tell(driver.id, lambda: result_of(draft.stored(), ids))
-        self._call_back(driver)
+        call_for_execution(self.means.callbacks, driver, self.limits)
 
     def _set_alarm(self, driver: Driver) -> None:
         ended = driver.draft.progress
         if ended is not None and ended.wake_at is not None:
             self.claims.wake_up_at(ended.wake_at)
-
-    def _call_back(self, driver: Driver) -> None:
-        workflow, ended = driver.workflow, driver.draft.progress
-        status = ExecutionStatus
-        callback = {status.COMPLETED: workflow.on_success, status.FAILED: workflow.on_failure}.get(
-            driver.status
-        )
-        if callback is not None and ended is not None:
-            info = CallbackInfo(driver.id, workflow.name, driver.status, error=ended.error)
-            view = cast("dict[str, JSON]", decode(ended.result or "{}"))
-            context = Context.over(view, self.limits, read_only=True, input=driver.state.views.input)
-            self.means.callbacks.call(callback, context, info)
 
     # Waits of bodies for other executions.
 

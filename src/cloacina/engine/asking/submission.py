@@ -73,11 +73,11 @@ def checked_filter(
 
 
 def check_seconds(name: str, value: object) -> None:
-    """Raise `ValidationError` unless ``value`` is a number of seconds, or None."""
-    if value is not None and (
-        isinstance(value, bool) or not isinstance(value, (int, float)) or value != value
-    ):
-        raise ValidationError(f"{name}={value!r:.80} must be a number of seconds")
+    """Raise `ValidationError` unless ``value`` is a number of seconds, 0 or more, or None."""
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:
+        raise ValidationError(f"{name}={value!r:.80} must be a number of seconds, 0 or more")
 
 
 def read_input(input: object, limits: Limits) -> dict[str, JSON]:
