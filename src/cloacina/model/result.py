@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import msgspec
 
+from cloacina.errors import StoreCorrupt
 from cloacina.model.context.context import Context
 from cloacina.model.status import AttemptState, ExecutionStatus, Reason, TaskState
 
@@ -117,13 +118,19 @@ class ExecutionResult(msgspec.Struct, frozen=True):
 
 
 def moment(micros: int) -> datetime:
-    """Microseconds since the epoch as an aware datetime in UTC."""
-    return _EPOCH + timedelta(microseconds=micros)
+    """Microseconds since the epoch as an aware datetime in UTC. Raises `StoreCorrupt` if there is no such time."""
+    try:
+        return _EPOCH + timedelta(microseconds=micros)
+    except OverflowError:
+        raise StoreCorrupt(
+            f"a stored time, {micros} microseconds, is none: the row is damaged, or was changed by hand; mend it, or "
+            "restore the file from a backup"
+        ) from None
 
 
 def maybe_moment(micros: int | None) -> datetime | None:
     """`moment`, or None where there is none."""
-    return None if micros is None else _EPOCH + timedelta(microseconds=micros)
+    return None if micros is None else moment(micros)
 
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

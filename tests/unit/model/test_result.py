@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from cloacina.errors import StoreCorrupt
 from cloacina.model.context.context import Context
 from cloacina.model.result import (
     AttemptResult,
@@ -153,3 +154,10 @@ def test_what_lists_and_bulks_tell_is_one_line_each() -> None:
 
 def test_no_moment_stays_none() -> None:
     assert maybe_moment(None) is None
+
+
+@pytest.mark.parametrize("micros", [1 << 62, -(1 << 62), 1 << 80])
+def test_a_stored_time_that_is_none_is_called_damage(micros: int) -> None:
+    for read in (moment, maybe_moment):
+        with pytest.raises(StoreCorrupt, match="restore the file"):
+            read(micros)
