@@ -90,4 +90,5 @@ def translate(error: BaseException, database: str) -> StoreError:
         code = getattr(error, "extendedresult", apsw.SQLITE_ERROR)
         name = str(apsw.mapping_extended_result_codes.get(code) or apsw.mapping_result_codes.get(code & 0xFF))
     meaning = meaning_of(code)
-    return meaning.raises(f"database {database} {meaning.happened} ({name}: {error}); {meaning.remedy}")
+    said = " ".join(str(error).split())  # a damaged schema is quoted with its lines
+    return meaning.raises(f"database {database} {meaning.happened} ({name}: {said}); {meaning.remedy}")
