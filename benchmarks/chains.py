@@ -7,11 +7,11 @@ from benchmarks.harness.question import Metric, Question, Sample, Setting
 from benchmarks.harness.sizes import CHAINS, CHAINS_REPEATS, LINKS, at_once, repeat
 from benchmarks.harness.workflows import chain
 
-QUESTION = Question((Metric("rate", "100 chains of 10", "tasks/s", True, 10_000, 0.25),))
+QUESTION = Question((Metric("rate", "100 chains of 10", "tasks/s", True, 10_000, 6_000, 0.25),))
 
 
 def sample(setting: Setting) -> Sample:
-    return with_runner(setting, chain(LINKS, setting.bodies), measure)
+    return with_runner(setting.database, chain(LINKS, setting.bodies), measure)
 
 
 async def measure(execute: Execute) -> Sample:

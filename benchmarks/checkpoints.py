@@ -48,7 +48,7 @@ def workflow(bodies: Bodies) -> Workflow:
 
 
 def sample(setting: Setting) -> Sample:
-    return with_runner(setting, workflow(setting.bodies), measure)
+    return with_runner(setting.database, workflow(setting.bodies), measure)
 
 
 async def measure(execute: Execute) -> Sample:

@@ -14,6 +14,7 @@ QUESTION = Question(
         Metric("runner", "from cloacina import Runner over bare Python + asyncio", "ms"),
     ),
     bodies=False,
+    stores=("sqlite",),
 )
 TIMES = 5
 PROGRAM = """

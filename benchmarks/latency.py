@@ -9,7 +9,7 @@ from benchmarks.harness.workflows import one_task
 
 QUESTION = Question(
     (
-        Metric("p50", "execute() on an idle engine, p50", "ms", False, 1.0, 0.6),
+        Metric("p50", "execute() on an idle engine, p50", "ms", False, 1.0, 2.0, 0.6),
         Metric("p95", "execute() on an idle engine, p95", "ms"),
         Metric("p99", "execute() on an idle engine, p99", "ms"),
     )
@@ -17,7 +17,7 @@ QUESTION = Question(
 
 
 def sample(setting: Setting) -> Sample:
-    return with_runner(setting, one_task(setting.bodies), measure)
+    return with_runner(setting.database, one_task(setting.bodies), measure)
 
 
 async def measure(execute: Execute) -> Sample:

@@ -19,7 +19,7 @@ from cloacina.runner import Runner
 from cloacina.settings import Settings
 
 QUESTION = Question(
-    (Metric("bytes", "memory per stored, unowned execution (below 10 bytes is none)", "bytes", False, 10),),
+    (Metric("bytes", "memory per stored, unowned execution (below 10 bytes is none)", "bytes", False, 10, 10),),
     rounds=3,
     warm_up=False,
     bodies=False,
@@ -41,7 +41,7 @@ async def measure(setting: Setting) -> Sample:
 
     gate = Workflow("gate")
     gate.add(wait)
-    async with Runner(str(setting.database), workflows=[gate], settings=SMALL) as runner:
+    async with setting.database.runner(workflows=[gate], settings=SMALL) as runner:
         for _ in range(SMALL.window):
             await runner.submit(gate, INPUT)
         await started.wait()

@@ -25,7 +25,8 @@ QUESTION = Question(
         Metric("large", "the same with 1 MB of context, p50", "ms"),
         Metric("rate", f"{PROCESS_CALLS} executions of it at once", "/s", True),
         Metric("start", "execute() of a body in a new process", "ms"),
-    )
+    ),
+    stores=("sqlite",),
 )
 LARGE: dict[str, Any] = {**INPUT, "large": "x" * 999_000}
 
@@ -35,7 +36,7 @@ def sample(setting: Setting) -> Sample:
 
 
 async def measure(setting: Setting) -> Sample:
-    async with Runner(str(setting.database), settings=Settings()) as runner:
+    async with setting.database.runner(settings=Settings()) as runner:
         inside, outside = (workflow(setting.bodies, where) for where in ("local", "process"))
         here, there = await in_turns(runner, [inside, outside], INPUT, CALLS)
         (large,) = await in_turns(runner, [outside], LARGE, CALLS // 10)
@@ -69,9 +70,8 @@ async def execute(runner: Runner, bodies: Bodies) -> None:
 
 async def starting(setting: Setting) -> float:
     """The median of executions that each need a new child, in seconds."""
-    async with Runner(
-        str(setting.folder / "starts.db"), settings=Settings(process_slots=1, process_attempts=1)
-    ) as runner:
+    settings = Settings(process_slots=1, process_attempts=1)
+    async with setting.another("starts").runner(settings=settings) as runner:
         return await repeat(PROCESS_STARTS, lambda: execute(runner, setting.bodies))
 
 

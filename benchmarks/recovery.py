@@ -14,18 +14,18 @@ import time
 from pathlib import Path
 
 from benchmarks.harness.crash import DONE, seconds_to_recover
+from benchmarks.harness.database import Database
 from benchmarks.harness.question import Bodies, Metric, Question, Sample, Setting
 from benchmarks.harness.sizes import CRASH_EXECUTIONS, CRASH_LINKS, CRASH_SECONDS, INPUT
 from benchmarks.harness.workflows import chain_of
 from cloacina.model.context.context import Context
 from cloacina.model.status import ExecutionStatus
 from cloacina.model.workflow import Workflow
-from cloacina.runner import Runner
 
 QUESTION = Question(
     (
         Metric(
-            "seconds", "kill -9 half way through 200 x 5 tasks of 50 ms, restart to all done", "s", False, 2.0
+            "seconds", "kill -9 half way through 200 x 5 tasks of 50 ms, restart to all done", "s", False, 2.0, 4.0
         ),
     ),
     rounds=3,
@@ -60,27 +60,27 @@ class Work:
 
 
 def sample(setting: Setting) -> Sample:
-    command = [sys.executable, "-m", __name__, str(setting.database), setting.bodies]
+    ids = str(setting.folder / "ids")
+    command = [sys.executable, "-m", __name__, *setting.database, ids, setting.bodies]
     return {"seconds": seconds_to_recover([*command, "run"], [*command, "resume"])}
 
 
-async def run(database: str, bodies: Bodies) -> None:
+async def run(database: Database, ids: Path, bodies: Bodies) -> None:
     """Execute everything; the process is killed half way through."""
     work = Work()
     workflow = work.workflow(bodies)
-    async with Runner(database, workflows=[workflow]) as runner:
+    async with database.runner(workflows=[workflow]) as runner:
         handles = await asyncio.gather(*(runner.submit(workflow, INPUT) for _ in range(CRASH_EXECUTIONS)))
-        ids_beside(database).write_text("\n".join(handle.id for handle in handles))
+        ids.write_text("\n".join(handle.id for handle in handles))
         work.dies = True
         await asyncio.gather(*(handle.result() for handle in handles))
 
 
-async def resume(database: str, bodies: Bodies) -> None:
+async def resume(database: Database, ids: Path, bodies: Bodies) -> None:
     """Take over, wait for every execution, and say so."""
     workflow = Work().workflow(bodies)
-    ids = ids_beside(database).read_text().split()
-    async with Runner(database, workflows=[workflow]) as runner:
-        results = await asyncio.gather(*(runner.result(id) for id in ids))
+    async with database.runner(workflows=[workflow]) as runner:
+        results = await asyncio.gather(*(runner.result(id) for id in ids.read_text().split()))
         wrong = [result.summary for result in results if result.status is not ExecutionStatus.COMPLETED]
         wrong += [result.id for result in results if result.context["count"] != CRASH_LINKS]
         if wrong or len(results) != CRASH_EXECUTIONS:
@@ -88,13 +88,10 @@ async def resume(database: str, bodies: Bodies) -> None:
         print(DONE, flush=True)
 
 
-def ids_beside(database: str) -> Path:
-    """The file by which the second process learns of the executions."""
-    return Path(f"{database}.ids")
-
-
-def main(database: str, bodies: Bodies, part: str) -> None:
-    asyncio.run(run(database, bodies) if part == "run" else resume(database, bodies))
+def main(url: str, schema: str, ids: str, bodies: Bodies, part: str) -> None:
+    """``ids`` is the file by which the second process learns of the executions."""
+    act = run if part == "run" else resume
+    asyncio.run(act(Database(url, schema), Path(ids), bodies))
 
 
 if __name__ == "__main__":

@@ -11,6 +11,8 @@ from hypothesis import HealthCheck, settings
 
 from support.script import Script, run_script
 
+pytest_plugins = ["support.postgres.fixtures"]
+
 # A loaded machine is slow, and slowness is no failure; examples are not kept outside the tests' own source.
 settings.register_profile(
     "everyday",

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from benchmarks.harness.question import Sample, Setting
+from benchmarks.harness.database import Database
+from benchmarks.harness.question import Sample
 from benchmarks.harness.sizes import INPUT
 from cloacina.model.result import ExecutionResult
 from cloacina.model.workflow import Workflow
@@ -16,12 +17,12 @@ Execute = Callable[[], Awaitable[ExecutionResult]]
 
 
 def with_runner(
-    setting: Setting, workflow: Workflow, measure: Callable[[Execute], Awaitable[Sample]]
+    database: Database, workflow: Workflow, measure: Callable[[Execute], Awaitable[Sample]]
 ) -> Sample:
     """Open a runner with default settings, and let ``measure`` execute ``workflow`` on the usual input."""
 
     async def main() -> Sample:
-        async with Runner(str(setting.database), workflows=[workflow], settings=Settings()) as runner:
+        async with database.runner(workflows=[workflow], settings=Settings()) as runner:
             return await measure(lambda: completed(runner, workflow))
 
     return asyncio.run(main())
@@ -30,3 +31,4 @@ def with_runner(
 async def completed(runner: Runner, workflow: Workflow) -> ExecutionResult:
     """Execute ``workflow`` on the usual input; raises if it does not complete: a failure is no figure."""
     return await runner.execute(workflow, INPUT, raise_on_failure=True)
+

@@ -33,4 +33,4 @@ def choose(asked: str | None) -> Path:
 
 def fresh(parent: Path) -> tempfile.TemporaryDirectory[str]:
     """A new folder in ``parent``, deleted at the end of its ``with`` statement."""
-    return tempfile.TemporaryDirectory(prefix="cloacina-benchmark-", dir=parent, ignore_cleanup_errors=True)
+    return tempfile.TemporaryDirectory(prefix="benchmark-", dir=parent, ignore_cleanup_errors=True)

@@ -42,6 +42,15 @@ CRASH_EXECUTIONS, CRASH_LINKS, CRASH_SECONDS = 200, 5, 0.050
 SETTLE_SECONDS, IDLE_SECONDS = 3.0, 20.0
 """How long an engine gets to look at what it wrote last, and how long it is watched then."""
 
+COUNTED, LAST_SECONDS = 100, 0.2
+"""Executions one after the other whose statements are counted, and how long the last of them may come late."""
+
+CONTENDED, CONTENDERS = 10_000, 8
+"""Executions that wait without owner, and processes that start to take them at the same moment."""
+
+STORED, CLAIMED, CLAIMS = 1_000_000, 32, 100
+"""Finished executions beside those that wait, how many one claim takes, and how many claims there are."""
+
 INPUT: dict[str, Any] = {
     "count": 0,
     "order": 471_100,
@@ -87,9 +96,30 @@ async def watch_idle(statements: Callable[[], int]) -> dict[str, float]:
     """Count statements and this process's CPU time while nothing happens; both per minute."""
     await asyncio.sleep(SETTLE_SECONDS)
     before, used = statements(), sum(os.times()[:2])
+    if not before:
+        raise AssertionError("no statement was seen of what was done before: it cannot be proved that all is quiet")
     await asyncio.sleep(IDLE_SECONDS)
     minutes = IDLE_SECONDS / 60
     return {
         "statements": (statements() - before) / minutes,
         "cpu": (sum(os.times()[:2]) - used) / minutes,
+    }
+
+
+async def count_statements(
+    statements: Callable[[], int], one: Callable[[], Awaitable[object]], chain: Callable[[], Awaitable[object]]
+) -> dict[str, float]:
+    """Count statements per one-task execution, many at once and one by one, and per task of a chain."""
+
+    async def during(work: Awaitable[object]) -> int:
+        before = statements()
+        await work
+        await asyncio.sleep(LAST_SECONDS)
+        return statements() - before
+
+    await one()
+    return {
+        "together": await during(at_once(EXECUTIONS, one)) / EXECUTIONS,
+        "alone": await during(repeat(COUNTED, one)) / COUNTED,
+        "step": await during(chain()) / CHAIN,
     }

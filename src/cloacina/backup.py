@@ -30,12 +30,13 @@ def restore(backup: str | PathLike[str], url: str | PathLike[str]) -> Restored:
     """
     origin, target = parse_location(backup).resolved(), parse_location(url).resolved()
     clock = SystemClock()
-    done = put_back(origin, target, clock.now(), lambda: _refuse_live(target, clock))
+    done = put_back(origin, target, clock.now(), lambda: refuse_live(target, clock))
     log.info("database %s was restored from %s, epoch %d", target, origin, done.epoch)
     return done
 
 
-def _refuse_live(target: Location, clock: SystemClock) -> None:
+def refuse_live(target: Location, clock: SystemClock) -> None:
+    """Raise `StoreBusy` if a runner is alive on the database, and name it."""
     if target.runners is None:
         return
     observer = Observer(target.runners, clock)

@@ -33,7 +33,7 @@ from cloacina.store.rows import NewExecution
 class Client(Desk):
     """Submits, watches and commands executions that are driven in other processes.
 
-    ``url`` names an SQLite file as for `Runner`; a database in memory belongs to one runner alone. Workflows
+    ``url`` and ``schema`` name a database as for `Runner`; a database in memory belongs to one runner alone. Workflows
     are named: a runner must have registered them with the database, and an input is checked against a
     workflow's model by the runner that claims the execution. ``settings`` default to `Settings.from_environment`;
     ``payloads`` are those of the runners.
@@ -45,6 +45,7 @@ class Client(Desk):
         self,
         url: str | PathLike[str] = DEFAULT_URL,
         *,
+        schema: str | None = None,
         settings: Settings | None = None,
         payloads: Payloads | None = None,
     ) -> None:
@@ -52,6 +53,7 @@ class Client(Desk):
         self._limits = Limits(self._settings.max_value_bytes, self._settings.max_context_bytes)
         self._clock = SystemClock()
         self._url = url
+        self._schema = schema
         self._payloads = payloads
         self._storage: Storage | None = None
         self._access: Access | None = None
@@ -70,8 +72,8 @@ class Client(Desk):
         """Open the database; what ``async with`` does."""
         if self._home[0]:
             raise RunnerClosed("a client starts once: make a new Client")
-        storage = Storage(self._url, self._payloads)
-        if storage.folder is None:
+        storage = Storage(self._url, self._payloads, self._schema)
+        if not storage.shared:
             raise ValidationError("a database in memory belongs to its runner alone: give a client a file")
         self._home = (os.getpid(), threading.get_ident())
         await storage.open(system_randomness())

@@ -34,12 +34,16 @@
     ├── MissingExtra (ImportError)         an optional package is not installed; the message names the extra
     └── StoreError                         about the database; ``retryable`` says whether waiting helps
         ├── StoreBusy                      locked by someone else for now
+        │   └── StoreTimeout               took longer than a statement may take
+        ├── KeyBusy                        somebody's open transaction holds the idempotency key
         ├── StoreUnavailable               a resource is missing: disk space, memory, the folder, rights
         ├── StoreRefused                   this content can never be stored
         ├── StoreCorrupt                   the file is damaged or not a database of ours
         ├── SchemaTooNew                   written by a newer cloacina
         ├── ForeignConnection              another library touched the open database file
         ├── ForkedProcess                  the database was opened before a fork
+        ├── AdminError                     a tenant cannot be created or removed, and why
+        ├── UnsuitableServer               the server is too old, or may lose commits the way it is set up
         ├── PayloadError                   what is stored cannot be decoded: a key is missing, or it was tampered with
         └── Fenced                         this runner was declared dead; its writes are refused
 """
@@ -202,6 +206,14 @@ class StoreBusy(StoreError):
     retryable = True
 
 
+class StoreTimeout(StoreBusy):
+    """A statement took longer than it may, and had no effect; smaller ones may not."""
+
+
+class KeyBusy(StoreError):
+    """The idempotency key is being stored by a transaction that has not ended: try again when it has."""
+
+
 class StoreUnavailable(StoreError):
     """Something that the database needs is missing: disk space, memory, its folder, access rights."""
 
@@ -226,6 +238,14 @@ class ForeignConnection(StoreError):
 
 class ForkedProcess(StoreError):
     """The database was opened before a fork and is used after it."""
+
+
+class AdminError(StoreError):
+    """A tenant cannot be created or removed: it exists, there is none, or the login lacks the rights."""
+
+
+class UnsuitableServer(StoreError):
+    """The server is too old, its encoding is not UTF-8, or its settings are such that commits can be lost."""
 
 
 class PayloadError(StoreError):

@@ -40,8 +40,10 @@ _STOPPING = (signal.SIGTERM, signal.SIGINT)
 class Runner(Desk):
     """Runs workflows on one database. Making it does no I/O; entering it opens the database and starts.
 
-    ``url`` names an SQLite file (``sqlite:///relative.db``, ``sqlite:////absolute.db``, a path) or
-    ``sqlite://:memory:``. ``workflows`` are registered at the start; others when they are first submitted.
+    ``url`` names an SQLite file (``sqlite:///relative.db``, ``sqlite:////absolute.db``, a path),
+    ``sqlite://:memory:``, or a PostgreSQL database (``postgresql://user:password@host/database``), in which
+    ``schema`` is the tenant's, by default ``cloacina``; it is made if it is not there.
+    ``workflows`` are registered at the start; others when they are first submitted.
     ``settings`` default to `Settings.from_environment`. ``payloads`` says how inputs, results and what tasks
     store are encoded in the database: compressed, encrypted, offloaded; see ``cloacina.store.payloads``.
     ``routing`` has rules that send tasks to executors, the first that matches counts; ``executors`` has more
@@ -53,10 +55,11 @@ class Runner(Desk):
     workflow that is not valid, and `StoreError` for a database that cannot be opened.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each of them is a choice of the application's
         self,
         url: str | PathLike[str] = DEFAULT_URL,
         *,
+        schema: str | None = None,
         workflows: Iterable[Workflow] = (),
         settings: Settings | None = None,
         clock: Clock | None = None,
@@ -74,7 +77,7 @@ class Runner(Desk):
         if payloads is not None and not isinstance(payloads, Payloads):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ValidationError(f"payloads={payloads!r:.80} are none: write payloads=Payloads([...])")
         roster = Roster.of(executors, routing, around_body)
-        self._engine = Engine(url, settings, clock, randomness, payloads, roster)
+        self._engine = Engine(url, settings, clock, randomness, payloads, roster, schema)
         self._requests = Requests(self._engine)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = self._pid = 0

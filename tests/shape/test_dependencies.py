@@ -9,7 +9,7 @@ import tomllib
 from shape.source import ROOT, SOURCES
 
 CORE = {"apsw", "msgspec", "cronsim"}
-OPTIONAL = {"pydantic", "uvloop", "cryptography"}
+OPTIONAL = {"pydantic", "uvloop", "cryptography", "asyncpg"}
 """Imported only where they are used; each has an extra."""
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]

@@ -15,17 +15,31 @@ from store.make import Stores, runner
 from support.payloads import everything
 
 
-@pytest.fixture(params=["memory", "file", "encoded"])
+@pytest.fixture(params=["memory", "file", "file, encoded", "postgres", "postgres, encoded"])
 def stores(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Stores]:
-    """An empty database with one runner that is alive; in a third form, all its payloads are encoded."""
-    url = "sqlite://:memory:" if request.param == "memory" else f"sqlite:///{tmp_path}/test.db"
-    database = Database(parse_location(url))
-    stores = Stores(database.writer(), database.reader())
-    if request.param == "encoded":
-        home = PayloadHome(stores.writer.instance(), database.payloads)
+    """An empty database with one runner that is alive; encoded: all its payloads are."""
+    place, _, encoded = request.param.partition(", ")
+    stores = _on_postgres(request) if place == "postgres" else _on_sqlite(place, tmp_path)
+    if encoded:
+        folder = tmp_path / "test.db-payloads"
+        home = PayloadHome(stores.writer.instance(), folder)
         stores.writer = encoding_store(stores.writer, everything(), home)
         stores.reader = decoding_store(stores.reader, everything(), home)
     stores.writer.register_runner(runner())
     yield stores
     stores.reader.close()
     stores.writer.close()
+
+
+def _on_sqlite(place: str, folder: Path) -> Stores:
+    database = Database(parse_location("sqlite://:memory:" if place == "memory" else folder / "test.db"))
+    return Stores(database.writer(), database.reader())
+
+
+def _on_postgres(request: pytest.FixtureRequest) -> Stores:
+    from cloacina.store.postgres.database import PostgresDatabase
+    from cloacina.store.postgres.location import server_location
+
+    server, schema = request.getfixturevalue("postgres"), request.getfixturevalue("schema")
+    database = PostgresDatabase(server_location(server.url(), schema))
+    return Stores(database.writer(), database.reader())

@@ -12,8 +12,10 @@ from store.make import ME, Stores, end, progress, start, submit
 RUNNING, DEFERRED = AttemptState.RUNNING, AttemptState.DEFERRED
 
 
-def checkpoint(name: str, value: str = "1", *, execution: str = "e1", task: str = "a") -> Checkpoint:
-    return Checkpoint(execution, task, name, value, 12)
+def checkpoint(
+    name: str, value: str = "1", *, execution: str = "e1", task: str = "a", stored: int = 12
+) -> Checkpoint:
+    return Checkpoint(execution, task, name, value, stored)
 
 
 def shift(before: AttemptState, after: AttemptState, attempt: int = 1, task: str = "a") -> Shift:
@@ -26,9 +28,11 @@ def defer(stores: Stores) -> None:
 
 def test_checkpoints_come_back_by_name_to_their_task_alone(stores: Stores) -> None:
     stores.commit(submit("e1", "a", "b"), submit("e2", "a"))
-    stores.commit(Item("e1", checkpoints=[checkpoint("second", '{"x": [1]}'), checkpoint("first", "null")]))
     stores.commit(
-        Item("e1", checkpoints=[checkpoint("third"), checkpoint("first", "2", task="b")]),
+        Item("e1", checkpoints=[checkpoint("second", '{"x": [1]}', stored=11), checkpoint("first", "null")])
+    )
+    stores.commit(
+        Item("e1", checkpoints=[checkpoint("third", stored=13), checkpoint("first", "2", task="b")]),
         Item("e2", checkpoints=[checkpoint("first", "3", execution="e2")]),
     )
     assert list(stores.reader.checkpoints("e1", "a").items()) == [

@@ -162,7 +162,8 @@ def test_long_rows_are_written_and_read_though_no_single_text_could_hold_them(st
     ]
 
 
-TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+# What stands at the edge refuses NUL and lone surrogates; PostgreSQL cannot store them.
+TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20)
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
@@ -178,7 +179,7 @@ def test_texts_and_numbers_come_back_as_they_were(stores: Stores, text: str, oth
 
 
 @pytest.mark.parametrize(
-    "text", ["5", "05", "1e3", "true", "null", "[1]", '"q"', "a\0b", "\\u0000", "é\U0001f600"]
+    "text", ["5", "05", "1e3", "true", "null", "[1]", '"q"', "a\x01b", "\\u0000", "é\U0001f600"]
 )
 def test_texts_that_look_like_something_else_stay_text(stores: Stores, text: str) -> None:
     stores.commit(submit("e1", input=text, key=text))

@@ -90,10 +90,9 @@ def test_a_look_tells_how_many_attempts_there_are(stores: Stores) -> None:
 def test_everything_of_an_execution_is_removed_with_it_and_nothing_else(stores: Stores) -> None:
     old, kept = made(stores, 20), made(stores, 10)
     for id in (old, kept):
-        stores.writer._connection.rows(  # type: ignore[attr-defined]
-            "INSERT INTO checkpoints VALUES (?1, 'a', 'c', '1', 1); "
-            "INSERT INTO commands VALUES (?1, ?1, 'cancel', 1);".replace("?1", f"'{id}'")
-        )
+        connection = stores.writer._connection  # type: ignore[attr-defined]
+        connection.change("INSERT INTO checkpoints VALUES (?1, 'a', 'c', '1', 1)", (id,))
+        connection.change("INSERT INTO commands VALUES (?1, ?1, 'cancel', 1)", (id,))
         stores.commit(Item(id, events=[Event(id, 1, "recovered", "")]))
     tables = ("executions", "attempts", "checkpoints", "events", "commands")
     assert counts(stores, *tables) == [2] * 5

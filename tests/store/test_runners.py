@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from cloacina.errors import StoreRefused
 from cloacina.model.status import AttemptState, Reason
 from cloacina.store.rows import Group, Item
 from store.make import ME, RUNNING, Stores, claim, end, new, progress, runner, submit
 
 
-def test_a_runner_registers_once(stores: Stores) -> None:
-    with pytest.raises(StoreRefused, match=r"runners\.id"):
-        stores.writer.register_runner(runner())
-    assert stores.reader.runners() == [runner()]
+def test_a_runner_that_registers_again_leaves_its_row_as_it_is(stores: Stores) -> None:
+    stores.commit()
+    stores.writer.register_runner(runner())
+    assert stores.reader.runners() == [runner()._replace(group_no=1)]
 
 
 def test_versions_are_known_for_ever_and_offered_while_the_runner_lives(stores: Stores) -> None:

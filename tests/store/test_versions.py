@@ -35,7 +35,7 @@ def parked_for(stores: Stores, *ids: str) -> None:
 def events(stores: Stores, id: str) -> list[tuple[str, str]]:
     connection = stores.writer._connection  # type: ignore[attr-defined]
     found: list[tuple[str, str]] = connection.rows(
-        "SELECT kind, detail FROM events WHERE execution = ? ORDER BY id", (id,)
+        "SELECT kind, detail FROM events WHERE execution = ?1 ORDER BY id", (id,)
     )
     return found
 
@@ -60,7 +60,7 @@ def test_only_live_unowned_work_of_other_versions_is_stranded(stores: Stores) ->
             progress=progress("asleep", RUNNING, finished=None, result=None, wake_at=99),
         )
     )
-    assert found(stores) == ["waits", "asleep"]
+    assert found(stores) == ["asleep", "waits"]
     assert found(stores, ("other", "v2"), ("wf", "v1")) == ["other", "same"]
 
 
@@ -98,7 +98,7 @@ def test_a_version_that_a_live_runner_offers_is_not_stranded(stores: Stores) -> 
     offer(stores, ("wf", "v1"), by="other")
     assert found(stores) == ["e2"]
     stores.writer.recover("other", Reason.SHUTDOWN, 9)
-    assert found(stores) == ["e2", "e1"]
+    assert found(stores) == ["e1", "e2"]
 
 
 def test_there_is_a_limit_over_all_versions(stores: Stores) -> None:
@@ -157,7 +157,7 @@ def test_stale_checkpoints_are_removed_with_the_adoption(stores: Stores) -> None
     stores.commit(submit("e1", "a", "b"))
     connection = stores.writer._connection  # type: ignore[attr-defined]
     for task in ("a", "b"):
-        connection.rows("INSERT INTO checkpoints VALUES ('e1', ?, 'n', '1', 1)", (task,))
+        connection.rows("INSERT INTO checkpoints VALUES ('e1', ?1, 'n', '1', 1)", (task,))
     stores.writer.recover(ME, Reason.CRASH, 20)
     stores.writer.register_runner(runner("new"))
     stores.writer.rewrite("new", [rewrite("e1", rows=9, stale=("a", "b"))], 6)

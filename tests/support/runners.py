@@ -10,15 +10,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from cloacina.clock import Clock, Randomness
+from cloacina.engine.storage.storage import Storage
 from cloacina.errors import Fenced
 from cloacina.model.context.context import Context
 from cloacina.model.workflow import Workflow
 from cloacina.runner import Runner
 from cloacina.settings import Settings
-from cloacina.store.location import parse_location
 from cloacina.store.payloads import Payloads
 from cloacina.store.port import ReadStore, WriteStore
-from cloacina.store.sqlite.database import Database
 from support.clock import HandClock, until
 
 T = TypeVar("T")
@@ -61,7 +60,7 @@ def in_memory(*workflows: Workflow, **options: Any) -> Runner:
 
 def outside(path: Path, job: Callable[[WriteStore], T]) -> T:
     """What another process could do to the database: ``job`` on a connection of its own."""
-    store = Database(parse_location(path)).writer()
+    store = Storage(path)._backend.writer()
     try:
         return job(store)
     finally:
@@ -70,7 +69,7 @@ def outside(path: Path, job: Callable[[WriteStore], T]) -> T:
 
 def seen_outside(path: Path, job: Callable[[ReadStore], T]) -> T:
     """What another process reads."""
-    store = Database(parse_location(path)).reader()
+    store = Storage(path)._backend.reader()
     try:
         return job(store)
     finally:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from cloacina.engine.storage.store_thread import StoreThread
-from cloacina.errors import StoreRefused, StoreUnavailable
+from cloacina.errors import StoreRefused, StoreTimeout, StoreUnavailable
 from cloacina.store.port import WriteStore
 from cloacina.store.rows import ClaimRequest, Group, Item, StoredExecution
 
@@ -129,10 +129,11 @@ def _write_job(runner: str, number: int, batch: Batch) -> Callable[[WriteStore],
     written = Written(number)
     parts: list[tuple[int, int]] = [(0, len(batch.items))]
     unknown = False
+    slow = 0  # how often in a row the group took too long
     spent = False  # True if the next number belongs to a group that was given up: nothing else may have it
 
     def write(store: WriteStore) -> Written:
-        nonlocal unknown, spent
+        nonlocal unknown, slow, spent
         if not batch.items and not unknown and batch.claim is not None and not store.claimable(batch.claim):
             return written  # nothing is written where there is nothing to take: else idle runners wake each other
         while parts or spent:
@@ -148,15 +149,20 @@ def _write_job(runner: str, number: int, batch: Batch) -> Callable[[WriteStore],
             except StoreUnavailable:
                 unknown = True
                 raise
+            except StoreTimeout:
+                slow += 1
+                if slow < 2 or high - low < 2 or unknown:
+                    raise  # one that was sent before may still take effect as a whole
+                slow = 0
+                _halve(parts, written)
             except StoreRefused as error:
                 spent, unknown = unknown, False
-                parts.pop()
-                _halve(parts, low, high, error, written)
+                _halve(parts, written, error)
                 if not parts and low < high and batch.claim is not None:
                     parts.append((high, high))
             else:
                 parts.pop()
-                unknown = False
+                slow, unknown = 0, False
                 written.number += 1
                 written.claimed += claimed
         return written
@@ -164,10 +170,11 @@ def _write_job(runner: str, number: int, batch: Batch) -> Callable[[WriteStore],
     return write
 
 
-def _halve(parts: list[tuple[int, int]], low: int, high: int, error: StoreRefused, written: Written) -> None:
-    if high - low <= 1:
+def _halve(parts: list[tuple[int, int]], written: Written, error: StoreRefused | None = None) -> None:
+    """Put the halves of the last part in its place; an item that stands alone is refused with ``error``."""
+    low, high = parts.pop()
+    if high - low > 1:
+        middle = (low + high) // 2
+        parts += [(middle, high), (low, middle)]
+    elif error is not None:
         written.refused[low] = error
-        return
-    middle = (low + high) // 2
-    parts.append((middle, high))
-    parts.append((low, middle))

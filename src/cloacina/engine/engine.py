@@ -59,8 +59,10 @@ class Engine:
         randomness: Randomness | None = None,
         payloads: Payloads | None = None,
         roster: Roster | None = None,
+        schema: str | None = None,
     ) -> None:
         self.url = url
+        self.schema = schema
         self.settings = settings
         self.clock: Clock = clock or SystemClock()
         self._randomness: Randomness = randomness or system_randomness()
@@ -85,7 +87,7 @@ class Engine:
         refuse_while_loading()
         for workflow in workflows:
             self.registry.add(workflow)
-        self._storage = Storage(self.url, self._payloads)
+        self._storage = Storage(self.url, self._payloads, self.schema)
         await self._storage.open(self._randomness)
         try:
             await self._open(self._storage)

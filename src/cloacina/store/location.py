@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cloacina.errors import ValidationError
+from cloacina.store.postgres.location import FORM, ServerLocation, server_location
 
 DEFAULT_URL = "sqlite:///cloacina.db"
 """The file that a program uses that names none."""
 
-_FORMS = "sqlite:///relative.db, sqlite:////absolute/path.db, sqlite://:memory: or a plain path"
+_FORMS = f"sqlite:///relative.db, sqlite:////absolute/path.db, sqlite://:memory:, a plain path or {FORM}"
 _SCHEME = re.compile(r"(?:(sqlite|file|postgres|postgresql):|([A-Za-z][A-Za-z0-9+.-]*)://)", re.IGNORECASE)
+_SERVER = re.compile(r"postgres(?:ql)?(?:\+[A-Za-z0-9_]+)?:", re.IGNORECASE)
 _LOGIN = re.compile(r":.*@")
 
 
@@ -74,8 +76,22 @@ class Location:
         return Location(path)
 
 
+def read_location(url: str | os.PathLike[str], schema: str | None = None) -> Location | ServerLocation:
+    """Read the URL of a database on SQLite or PostgreSQL; ``schema`` is for the latter only.
+
+    See `parse_location` and `server_location`. Raises `ValidationError`.
+    """
+    if isinstance(url, str) and _SERVER.match(url):
+        return server_location(url, schema)
+    if schema is not None:
+        raise ValidationError(
+            f"schema={schema!a:.80} is for PostgreSQL: on SQLite every tenant has a file of its own; give its path"
+        )
+    return parse_location(url)
+
+
 def parse_location(url: str | os.PathLike[str]) -> Location:
-    """Read a database URL or a path; nothing is opened, a relative path is taken from the current folder.
+    """Read the URL or the path of an SQLite database; nothing is opened, a path starts at the current folder.
 
     ``sqlite:///relative.db``, ``sqlite:////absolute.db``, ``sqlite://./relative.db``, ``sqlite://:memory:``
     and plain paths are understood; percent signs mean themselves. Raises `ValidationError` for anything
@@ -98,9 +114,7 @@ def parse_location(url: str | os.PathLike[str]) -> Location:
 def _path_of(url: str, scheme: str) -> str:
     """The path in a URL with ``scheme``."""
     if scheme.partition("+")[0] in ("postgres", "postgresql"):
-        raise ValidationError(
-            f"a {scheme} URL: this version of cloacina stores in SQLite only; write {_FORMS}"
-        )
+        raise ValidationError("only SQLite databases are files: give the URL or the path of one")
     if scheme != "sqlite":
         raise ValidationError(f"the database URL scheme {scheme!r} is unknown; write {_FORMS}")
     slashes, rest = url[len("sqlite:") :][:2], url[len("sqlite://") :]

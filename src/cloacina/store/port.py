@@ -36,7 +36,8 @@ class WriteStore(Protocol):
 
         A group whose number the runner row already carries was applied before: nothing is written, and
         the claim answers with everything that the runner owns. Raises `Fenced` if the runner is not alive
-        under that number, `StoreRefused` if a row to change was not there or a row to insert was.
+        under that number, `StoreRefused` if a row to change was not there or a row to insert was. Whether the
+        claim takes what the group itself gives up is left to the store.
         """
         ...
 
@@ -53,7 +54,7 @@ class WriteStore(Protocol):
         ...
 
     def register_runner(self, row: RunnerRow) -> None:
-        """Insert an alive runner."""
+        """Insert an alive runner; nothing if its row is there already."""
         ...
 
     def register_versions(self, runner: str, versions: Sequence[tuple[str, str, str]], now: int) -> None:
@@ -173,7 +174,7 @@ class ReadStore(Protocol):
     def stranded(
         self, versions: Sequence[tuple[str, str]], known: Sequence[str], limit: int
     ) -> list[InFlight]:
-        """Live executions that nobody owns and whose version no alive runner offers.
+        """Live executions that nobody owns and whose version no alive runner offers, in the order of their ids.
 
         Only of the workflows in ``versions``, pairs of workflow and version, and of other versions than these.
         Paused and parked ones are left out if their id is in ``known``, and if they were parked for another

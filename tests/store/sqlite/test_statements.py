@@ -93,7 +93,7 @@ def test_each_kind_of_row_is_one_statement(stores: Stores) -> None:
 
 def test_long_texts_are_split_and_read_back_alike(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
     names = [f"e{number:02}" for number in range(20)]
-    monkeypatch.setattr("cloacina.store.sqlite.batches.CHUNK_BYTES", 1000)
+    monkeypatch.setattr("cloacina.store.nouns.batches.CHUNK_BYTES", 1000)
     ran = traced(stores, lambda: stores.commit(*(submit(name, "b", "a") for name in names)))
     assert sum(statement.startswith("INSERT INTO executions") for statement in ran) > 1
     packed = stores.get("e07"), stores.reader.executions(ExecutionFilter())

@@ -54,7 +54,7 @@ class Access:
         self.reader = storage.reader
         self.hub = Hub()
         self.bell = Doorbell(storage, clock, changed)
-        self.intake = Intake(storage.writer, storage.reader, settings.max_pending, stored)
+        self.intake = Intake(storage, settings.max_pending, stored)
         self.left: Callable[[], Awaitable[None]] | None = None
         """Called after a command was left for an owner, who may be in this process."""
         self._clock = clock

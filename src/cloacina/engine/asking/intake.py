@@ -10,9 +10,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 
+from cloacina.engine.storage.storage import Storage
 from cloacina.engine.storage.store_thread import StoreThread
-from cloacina.errors import QueueFull, StoreRefused
-from cloacina.store.port import ReadStore, WriteStore
+from cloacina.errors import KeyBusy, QueueFull, StoreRefused
+from cloacina.store.port import WriteStore
 from cloacina.store.rows import Fork, NewExecution, StoredExecution
 
 Answer = Callable[[StoredExecution | None, BaseException | None], None]
@@ -21,28 +22,24 @@ MOST_ROWS = 10_000
 
 
 class Intake:
-    """Gathers rows while one insert is in flight, then inserts them all: see the module's text."""
+    """Gathers rows while one insert is in flight, then inserts them all: see the module's text.
 
-    def __init__(
-        self,
-        writer: StoreThread[WriteStore],
-        reader: StoreThread[ReadStore],
-        max_pending: int,
-        stored: Callable[[], None],
-    ) -> None:
-        self._writer = writer
-        self._reader = reader
+    Rows with a key go their own way, through ``submitter``: on PostgreSQL they may have to wait for a transaction
+    that is storing the same key, and nobody else shall.
+    """
+
+    def __init__(self, storage: Storage, max_pending: int, stored: Callable[[], None]) -> None:
+        self._plain = _Line(storage.writer, stored)
+        self._keyed = _Line(storage.submitter, stored)
+        self._reader = storage.reader
         self._max_pending = max_pending
         self._stored = stored
-        self._waiting: list[tuple[NewExecution, Answer]] = []
-        self._busy = False
         self._coming = 0
         """Executions that were let in and perhaps are not stored yet."""
 
     def put(self, row: NewExecution, answer: Answer) -> None:
         """Insert ``row``; ``answer`` gets None, or the execution that holds its key, or the error."""
-        self._waiting.append((row, answer))
-        self._poke()
+        (self._plain if row.key is None else self._keyed).put(row, answer)
 
     async def add(self, row: NewExecution) -> StoredExecution | None:
         """Insert ``row``; return None, or the execution that holds its key."""
@@ -67,7 +64,8 @@ class Intake:
         """Insert all rows in one transaction, or none; an answer per row as in `add`."""
         await self._take_room(len(rows))
         try:
-            answers = await self._writer.run(lambda store: store.insert_unowned(rows))
+            line = self._plain if all(row.key is None for row in rows) else self._keyed
+            answers = await line.thread.run(lambda store: store.insert_unowned(rows))
         finally:
             self._coming -= len(rows)
         self._stored()
@@ -77,7 +75,7 @@ class Intake:
         """Insert all forks in one transaction, or none: see `WriteStore.insert_forks`."""
         await self._take_room(len(forks))
         try:
-            answers = await self._writer.run(lambda store: store.insert_forks(forks, once))
+            answers = await self._plain.thread.run(lambda store: store.insert_forks(forks, once))
         finally:
             self._coming -= len(forks)
         self._stored()
@@ -93,6 +91,20 @@ class Intake:
                     "try again later, or raise the bound"
                 )
         self._coming += more
+
+
+class _Line:
+    """Rows that wait for one thread: those that come while an insert is in flight go with the next one."""
+
+    def __init__(self, thread: StoreThread[WriteStore], stored: Callable[[], None]) -> None:
+        self.thread = thread
+        self._stored = stored
+        self._waiting: list[tuple[NewExecution, Answer]] = []
+        self._busy = False
+
+    def put(self, row: NewExecution, answer: Answer) -> None:
+        self._waiting.append((row, answer))
+        self._poke()
 
     def _poke(self) -> None:
         if not self._busy:
@@ -111,14 +123,14 @@ class Intake:
                 for (_, answer), holder in zip(batch, holders, strict=True):
                     answer(holder, None)
                 self._stored()
-            elif len(batch) > 1 and isinstance(error, StoreRefused):
+            elif len(batch) > 1 and isinstance(error, (StoreRefused, KeyBusy)):
                 self._one_by_one(batch)
             else:
                 for _, answer in batch:
                     answer(None, error)
             self._flush()
 
-        self._writer.call(lambda store: store.insert_unowned(rows), done)
+        self.thread.call(lambda store: store.insert_unowned(rows), done)
 
     def _one_by_one(self, batch: list[tuple[NewExecution, Answer]]) -> None:
         """One of several rows was refused: let only that one suffer."""
@@ -131,4 +143,4 @@ class Intake:
             if error is None:
                 self._stored()
 
-        self._writer.call(lambda store: store.insert_unowned([row]), done)
+        self.thread.call(lambda store: store.insert_unowned([row]), done)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from cloacina.errors import StoreCorrupt
+from cloacina.store.nouns import commands
+from cloacina.store.nouns.batches import encode
 from cloacina.store.rows import ClaimRequest, StoredExecution
-from cloacina.store.sqlite import commands, reads
-from cloacina.store.sqlite.batches import decode_ids, encode
+from cloacina.store.sqlite import reads
 from cloacina.store.sqlite.file.connection import Connection
 
 # For each pair (workflow, version) the first rows of both indexes, then the first of them all: so the cost
@@ -39,6 +42,8 @@ TAKE = """
 _PARK = "UPDATE executions SET status = 'parked', owner = NULL WHERE id = ?1"
 _TELL = "INSERT INTO events (execution, at, kind, detail) VALUES (?1, ?2, 'parked', ?3)"
 
+_decode_ids = msgspec.json.Decoder(list[str]).decode
+
 
 def candidates(connection: Connection, request: ClaimRequest) -> str:
     """The ids, as a JSON array, of what the claim would take."""
@@ -69,7 +74,7 @@ def _load_or_park(connection: Connection, ids: str, now: int) -> list[StoredExec
     try:
         return reads.load(connection, ids, attempts=True)
     except StoreCorrupt:
-        return [row for id in decode_ids(ids) for row in _load_one_or_park(connection, id, now)]
+        return [row for id in _decode_ids(ids) for row in _load_one_or_park(connection, id, now)]
 
 
 def _load_one_or_park(connection: Connection, id: str, now: int) -> list[StoredExecution]:

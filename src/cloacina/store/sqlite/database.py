@@ -10,6 +10,9 @@ from pathlib import Path
 from cloacina.errors import StoreError, StoreUnavailable
 from cloacina.model.status import ExecutionStatus, Reason
 from cloacina.store.location import Location
+from cloacina.store.nouns import checkpoints, commands, forks, reads, retention, runners
+from cloacina.store.nouns import versions as version_rows
+from cloacina.store.nouns.batches import encode
 from cloacina.store.rows import (
     ClaimRequest,
     Command,
@@ -24,22 +27,11 @@ from cloacina.store.rows import (
     RunnerRow,
     StoredExecution,
 )
-from cloacina.store.sqlite import (
-    checkpoints,
-    claims,
-    commands,
-    forks,
-    groups,
-    reads,
-    retention,
-    runners,
-    unowned,
-)
-from cloacina.store.sqlite import versions as version_rows
-from cloacina.store.sqlite.batches import encode
+from cloacina.store.sqlite import claims, groups, unowned
 from cloacina.store.sqlite.copies.partial import being_made
 from cloacina.store.sqlite.file.connection import Connection, create
 from cloacina.store.sqlite.migrations.prepare import prepare
+from cloacina.store.sqlite.reads import load
 
 
 class Database:
@@ -206,11 +198,13 @@ class SqliteReader:
         self._owned = owned
 
     def execution(self, id: str) -> StoredExecution | None:
-        found = reads.load(self._connection, encode([id]), attempts=True)
+        found = load(self._connection, encode([id]), attempts=True)
         return found[0] if found else None
 
     def executions(self, filter: ExecutionFilter) -> list[StoredExecution]:
-        return reads.listed(self._connection, filter)
+        with self._connection.snapshot():
+            ids = reads.listed_ids(self._connection, filter)
+            return load(self._connection, encode(ids), attempts=False)
 
     def commands(self, runner: str) -> list[Command]:
         return commands.of_owner(self._connection, runner)

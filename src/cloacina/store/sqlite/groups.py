@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from cloacina.errors import Fenced
+from cloacina.store.nouns import commands
+from cloacina.store.nouns.batches import Batch, RowKind, Unfit, batches, explained, write
+from cloacina.store.nouns.checkpoints import CHECKPOINTS
+from cloacina.store.nouns.forks import COPIES, FORKS
 from cloacina.store.rows import (
     AttemptEnd,
     AttemptStart,
@@ -18,41 +22,30 @@ from cloacina.store.rows import (
     StoredExecution,
     Verdict,
 )
-from cloacina.store.sqlite import claims, commands
-from cloacina.store.sqlite.batches import Batch, RowKind, Unfit, batches, explained, write
-from cloacina.store.sqlite.checkpoints import CHECKPOINTS, SHIFTS
+from cloacina.store.sqlite import claims
 from cloacina.store.sqlite.file.connection import Connection
 
 _FENCE = "UPDATE runners SET group_no = ?2 WHERE id = ?1 AND state = 'alive' AND group_no = ?2 - 1"
 
 NEW_EXECUTIONS = RowKind(
     noun="new executions",
-    complaint="these executions, or their idempotency keys, are stored already",
+    complaint=FORKS.complaint,
     write="""
         INSERT INTO executions (id, workflow, version, status, input, key, priority, tags, owner, created, started)
         SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6,
             value ->> 7, value ->> 8, value ->> 9, value ->> 10
         FROM jsonb_each(?)""",
-    unfit="""
-        SELECT value ->> 0 FROM jsonb_each(?)
-        WHERE EXISTS (SELECT 1 FROM executions WHERE id = value ->> 0)
-            OR EXISTS (SELECT 1 FROM executions WHERE key = value ->> 5)
-        LIMIT 3""",
+    unfit=FORKS.unfit,
 )
 
 ATTEMPT_STARTS = RowKind(
     noun="attempt starts",
-    complaint="these attempts are stored already",
+    complaint=COPIES.complaint,
     write="""
         INSERT INTO attempts (execution, task, attempt, runner, started, suspect, state)
         SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, 'running'
         FROM jsonb_each(?)""",
-    unfit="""
-        SELECT value ->> 0, value ->> 1, value ->> 2 FROM jsonb_each(?)
-        WHERE EXISTS (
-            SELECT 1 FROM attempts
-            WHERE execution = value ->> 0 AND task = value ->> 1 AND attempt = value ->> 2)
-        LIMIT 3""",
+    unfit=COPIES.unfit,
 )
 
 ATTEMPT_ENDS = RowKind(
@@ -80,12 +73,33 @@ ATTEMPT_ENDS = RowKind(
 
 VERDICTS = RowKind(
     noun="verdicts",
-    complaint="these attempts are stored already",
+    complaint=COPIES.complaint,
     write="""
         INSERT INTO attempts (execution, task, attempt, state, finished, reason, error)
         SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6
         FROM jsonb_each(?)""",
-    unfit=ATTEMPT_STARTS.unfit,
+    unfit=COPIES.unfit,
+)
+
+SHIFTS = RowKind(
+    noun="shifts of attempts",
+    complaint="these attempts are not in the state that they are moved from",
+    write="""
+        UPDATE attempts
+        SET state = sent.after
+        FROM (
+            SELECT value ->> 0 AS execution, value ->> 1 AS task, value ->> 2 AS attempt, value ->> 3 AS before,
+                value ->> 4 AS after
+            FROM jsonb_each(?)) AS sent
+        WHERE attempts.execution = sent.execution AND attempts.task = sent.task
+            AND attempts.attempt = sent.attempt AND attempts.state = sent.before""",
+    unfit="""
+        SELECT value ->> 0, value ->> 1, value ->> 2 FROM jsonb_each(?)
+        WHERE NOT EXISTS (
+            SELECT 1 FROM attempts
+            WHERE execution = value ->> 0 AND task = value ->> 1 AND attempt = value ->> 2
+                AND state = value ->> 3)
+        LIMIT 3""",
 )
 
 # IS instead of = keeps a planner with stale statistics off the index on owner, through which it would read

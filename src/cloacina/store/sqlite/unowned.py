@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from cloacina.store.nouns.batches import batches, encode
 from cloacina.store.rows import NewExecution, StoredExecution
 from cloacina.store.sqlite import reads
-from cloacina.store.sqlite.batches import batches, encode
 from cloacina.store.sqlite.file.connection import Connection
 from cloacina.store.sqlite.groups import NEW_EXECUTIONS
 

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cloacina.errors import StoreBusy, StoreCorrupt, ValidationError
+from cloacina.model.status import Reason
 from cloacina.observe.logs import get_logger
 from cloacina.store.location import Location
-from cloacina.store.sqlite import runners
+from cloacina.store.nouns import runners
 from cloacina.store.sqlite.copies.backup import check, copy, failing, payload_files
 from cloacina.store.sqlite.copies.partial import finish, partial
 from cloacina.store.sqlite.file.connection import Connection
@@ -24,6 +25,7 @@ from cloacina.store.sqlite.migrations.prepare import recognise
 
 _EPOCH = "SELECT CAST(value AS INTEGER) FROM meta WHERE key = 'epoch'"
 _RAISE_EPOCH = "UPDATE meta SET value = CAST(? AS TEXT) WHERE key = 'epoch'"
+_HAS_COMMANDS = "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = 'commands')"
 
 log = get_logger("restore")
 
@@ -45,7 +47,7 @@ def restore(backup: Location, target: Location, now: int, refuse_live: Callable[
     what = f"database {place} was not restored from {origin}"
     with failing(what, place), partial(place) as path:
         refuse_live()
-        with _standing_still(target) as present:
+        with standing_still(target) as present:
             _recognise(backup)
             copy(backup, path, lambda: True)
             epoch = _begin_epoch(path, present, now)
@@ -75,7 +77,7 @@ def _recognise(backup: Location) -> None:
 
 
 @contextlib.contextmanager
-def _standing_still(target: Location) -> Generator[int | None, None, None]:
+def standing_still(target: Location) -> Generator[int | None, None, None]:
     """Keep everybody off the present database, whose log is empty then; gives its epoch.
 
     Gives None, and keeps nobody off, if there is none or if it is damaged: then its files are moved as they are.
@@ -133,10 +135,18 @@ def _begin_epoch(path: Path, present: int | None, now: int) -> int:
         epoch = max(int(connection.value(_EPOCH) or 0), present or 0) + 1
         with connection.transaction():
             connection.change(_RAISE_EPOCH, (epoch,))
-            runners.free_everything(connection, now)
+            _free_everything(connection, now)
         return epoch
     finally:
         connection.close()
+
+
+def _free_everything(connection: Connection, now: int) -> None:
+    """Declare every runner dead and free what it owned; none has crashed. The schema may be an older one."""
+    has_commands = bool(connection.value(_HAS_COMMANDS))
+    owners = {row.id for row in runners.alive(connection)} | {*runners.orphans(connection)}
+    for owner in sorted(owners):
+        runners.free(connection, owner, Reason.LOST_LEASE, now, has_commands=has_commands)
 
 
 def _swap(path: Path, place: Path, *, sound: bool) -> Path | None:

@@ -232,23 +232,24 @@ class Connection:
                     self._raw.execute("ROLLBACK")  # pyright: ignore[reportUnknownMemberType]
 
 
-def create(path: Path) -> None:
-    """Make the database file if it is not there, empty, readable and writable by its owner only.
+def create(path: Path) -> bool:
+    """Make the database file, empty, readable and writable by its owner only; return False if it was there.
 
     Raises `StoreUnavailable`. Never opens a file that exists, and one at a time in this process: closing a
     descriptor drops the locks of a connection that the process may have on that file.
     """
     with _creating:
         if guard.identify(path) is not None:
-            return
+            return False
         try:
             _create(path)
         except FileExistsError:
-            return
+            return False
         except OSError as error:
             raise StoreUnavailable(
                 f"database {path} cannot be created: {error.strerror}; check the rights and the space of its folder"
             ) from error
+        return True
 
 
 def _create(path: Path) -> None:

@@ -6,17 +6,17 @@ loop for it once per row; see `docs/decisions/0001-one-statement-per-row-kind.md
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import msgspec
 
 from cloacina.errors import StoreRefused
-from cloacina.store.sqlite.file.connection import Connection
+from cloacina.store.session import Session
 
 CHUNK_BYTES = 16_000_000
-"""A JSON text longer than this is split, so that SQLite never needs much more memory than that."""
+"""A JSON text longer than this is split, so that no database needs much more memory than that."""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -64,29 +64,22 @@ def batches(kind: RowKind, rows: Sequence[tuple[Any, ...]]) -> Iterator[Batch]:
             yield Batch(kind, text, len(part))
 
 
-def write(connection: Connection, batch: Batch) -> None:
+def write(session: Session, batch: Batch) -> None:
     """Write a batch within the current transaction; raises `Unfit` if not exactly its rows were written."""
     try:
-        changed = connection.change(batch.kind.write, (batch.text,))
+        changed = session.change(batch.kind.write, (batch.text,))
     except StoreRefused as error:
         raise Unfit(batch, str(error.__cause__ or error)) from error
     if changed != batch.count:
         raise Unfit(batch, f"{changed} of {batch.count} {batch.kind.noun} were written")
 
 
-def explained(connection: Connection, unfit: Unfit) -> StoreRefused:
+def explained(session: Session, unfit: Unfit) -> StoreRefused:
     """``unfit`` with the rows that caused it; to be called after the transaction was rolled back."""
     kind = unfit.batch.kind
-    rows = connection.rows(kind.unfit, (unfit.batch.text,))
+    rows = session.rows(kind.unfit, (unfit.batch.text,))
     named = ", ".join("/".join(map(str, row)) for row in rows) or "a row that is there twice"
-    return StoreRefused(f"{connection.location}: {kind.complaint}: {named} ({unfit}); nothing was written")
-
-
-decode_ids = msgspec.json.Decoder(list[str]).decode
-"""The ids in a JSON array."""
-
-decode_counts = msgspec.json.Decoder(list[tuple[str, int]]).decode
-"""The pairs of an id and a number in a JSON array."""
+    return StoreRefused(f"{session.location}: {kind.complaint}: {named} ({unfit}); nothing was written")
 
 
 def encode(value: object) -> str:
@@ -95,3 +88,8 @@ def encode(value: object) -> str:
         return str(_encode(value), "utf-8")
     except (UnicodeError, OverflowError, TypeError, ValueError) as error:
         raise StoreRefused(f"a row cannot be stored: {error}") from error
+
+
+def column(values: Iterable[str]) -> str:
+    """``values`` as the JSON text of rows that have one column each."""
+    return encode([(value,) for value in values])

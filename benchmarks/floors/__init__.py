@@ -1,0 +1,1 @@
+"""The bare floor on each database: what writes a group that is known beforehand."""

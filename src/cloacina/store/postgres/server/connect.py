@@ -1,0 +1,72 @@
+"""Connecting: a session on the server whose settings the engine relies on."""
+
+from __future__ import annotations
+
+import asyncio
+
+import asyncpg
+
+from cloacina.store.postgres.location import ServerLocation
+from cloacina.store.postgres.server.errors import DRIVER_ERRORS, translate
+
+CONNECT_TIMEOUT = 10.0
+"""Seconds until an attempt to connect is given up."""
+
+DEADLINE = 15.0
+"""Seconds until an answer is no longer waited for; the server gives its statements up before that."""
+
+# Plans must not change with the statistics of tables that grow from nothing in a minute: each statement has one
+# good plan, through its index. A statement is planned once.
+SETTINGS = {
+    "application_name": "cloacina",
+    "search_path": "",
+    "timezone": "UTC",
+    "synchronous_commit": "on",
+    "default_transaction_isolation": "read committed",
+    "statement_timeout": "10s",
+    "lock_timeout": "5s",
+    "idle_in_transaction_session_timeout": "5s",
+    "plan_cache_mode": "force_generic_plan",
+    "enable_seqscan": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+    "jit": "off",
+}
+
+_POOLER_REFUSES = "08P01"
+
+
+async def connect(
+    location: ServerLocation, *, settings: dict[str, str] | None = None, timeout: float = CONNECT_TIMEOUT
+) -> tuple[asyncpg.Connection, bool]:
+    """Open a session at ``location`` on the running loop; return it, and True if a pooler sits between.
+
+    ``settings`` go before `SETTINGS`. Behind a pooler none can be made, nothing may be prepared, and a session lasts
+    for one transaction. Raises `StoreError`.
+    """
+    raw = None
+    try:
+        async with asyncio.timeout(timeout):
+            try:
+                raw = await asyncpg.connect(location.url, server_settings={**SETTINGS, **(settings or {})})
+            except asyncpg.PostgresError as error:
+                if error.sqlstate != _POOLER_REFUSES:
+                    raise
+                raw = await asyncpg.connect(location.url, statement_cache_size=0)
+                return raw, True
+            if not await pooled(raw):
+                return raw, False
+            await raw.close()
+            raw = await asyncpg.connect(location.url, statement_cache_size=0)
+            return raw, True
+    except BaseException as error:
+        if raw is not None:
+            raw.terminate()
+        if isinstance(error, DRIVER_ERRORS):
+            raise translate(error, str(location)) from error
+        raise
+
+
+async def pooled(raw: asyncpg.Connection) -> bool:
+    """True if the process that answers is not the one that the session was opened with."""
+    return raw.get_server_pid() != await raw.fetchval("SELECT pg_backend_pid()")
