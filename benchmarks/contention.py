@@ -55,4 +55,6 @@ def check(database: Database, workers: Workers) -> None:
     )
     [(completed,)] = database.rows("SELECT count(*) AS ended FROM executions WHERE status = 'completed'")
     if found != (CONTENDED, CONTENDED, 1) or completed != CONTENDED or sum(workers.bodies) != CONTENDED:
-        raise AssertionError(f"not started once each: {found}, {completed} completed, bodies {workers.bodies}")
+        raise AssertionError(
+            f"not started once each: {found}, {completed} completed, bodies {workers.bodies}"
+        )

@@ -19,7 +19,11 @@ from cloacina.runner import Runner
 from cloacina.settings import Settings
 
 QUESTION = Question(
-    (Metric("bytes", "memory per stored, unowned execution (below 10 bytes is none)", "bytes", False, 10, 10),),
+    (
+        Metric(
+            "bytes", "memory per stored, unowned execution (below 10 bytes is none)", "bytes", False, 10, 10
+        ),
+    ),
     rounds=3,
     warm_up=False,
     bodies=False,

@@ -22,7 +22,12 @@ from cloacina.settings import Settings
 QUESTION = Question(
     (
         Metric(
-            "rate_share", "while 100,000 are pruned: one-task executions/s, share of without", "", True, 0.9, 0.9
+            "rate_share",
+            "while 100,000 are pruned: one-task executions/s, share of without",
+            "",
+            True,
+            0.9,
+            0.9,
         ),
         Metric("p50_factor", "while 100,000 are pruned: execute() p50, times without", "", False),
         Metric("rate", "while 100,000 are pruned: 2,000 one-task executions at once", "executions/s", True),

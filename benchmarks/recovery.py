@@ -25,7 +25,12 @@ from cloacina.model.workflow import Workflow
 QUESTION = Question(
     (
         Metric(
-            "seconds", "kill -9 half way through 200 x 5 tasks of 50 ms, restart to all done", "s", False, 2.0, 4.0
+            "seconds",
+            "kill -9 half way through 200 x 5 tasks of 50 ms, restart to all done",
+            "s",
+            False,
+            2.0,
+            4.0,
         ),
     ),
     rounds=3,
@@ -71,7 +76,7 @@ async def run(database: Database, ids: Path, bodies: Bodies) -> None:
     workflow = work.workflow(bodies)
     async with database.runner(workflows=[workflow]) as runner:
         handles = await asyncio.gather(*(runner.submit(workflow, INPUT) for _ in range(CRASH_EXECUTIONS)))
-        ids.write_text("\n".join(handle.id for handle in handles))
+        remember(ids, [handle.id for handle in handles])
         work.dies = True
         await asyncio.gather(*(handle.result() for handle in handles))
 
@@ -80,7 +85,7 @@ async def resume(database: Database, ids: Path, bodies: Bodies) -> None:
     """Take over, wait for every execution, and say so."""
     workflow = Work().workflow(bodies)
     async with database.runner(workflows=[workflow]) as runner:
-        results = await asyncio.gather(*(runner.result(id) for id in ids.read_text().split()))
+        results = await asyncio.gather(*(runner.result(id) for id in remembered(ids)))
         wrong = [result.summary for result in results if result.status is not ExecutionStatus.COMPLETED]
         wrong += [result.id for result in results if result.context["count"] != CRASH_LINKS]
         if wrong or len(results) != CRASH_EXECUTIONS:
@@ -88,8 +93,16 @@ async def resume(database: Database, ids: Path, bodies: Bodies) -> None:
         print(DONE, flush=True)
 
 
+def remember(file: Path, ids: list[str]) -> None:
+    """Let the second process learn of the executions."""
+    file.write_text("\n".join(ids))
+
+
+def remembered(file: Path) -> list[str]:
+    return file.read_text().split()
+
+
 def main(url: str, schema: str, ids: str, bodies: Bodies, part: str) -> None:
-    """``ids`` is the file by which the second process learns of the executions."""
     act = run if part == "run" else resume
     asyncio.run(act(Database(url, schema), Path(ids), bodies))
 

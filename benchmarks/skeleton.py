@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Literal
 
 from benchmarks.floors.group import Floor, Group, identifiers
 from benchmarks.floors.thread import ThreadFloor
+from benchmarks.harness.database import Database
 from benchmarks.harness.question import Sample, Setting
 from benchmarks.harness.sizes import (
     BRANCHES,
@@ -106,26 +108,38 @@ MEASURES: dict[str, Callable[[Floor], Awaitable[Sample]]] = {
 def sampler(kind: Kind, name: str) -> Callable[[Setting], Sample] | None:
     """What measures one round of a question on a floor; None if it has no answer."""
     measure = MEASURES.get(name)
+    return measure and partial(_sample, kind, measure)
 
-    async def main(setting: Setting) -> Sample:
-        assert measure is not None
-        floor = await _open(kind, setting)
+
+def _sample(kind: Kind, measure: Callable[[Floor], Awaitable[Sample]], setting: Setting) -> Sample:
+    opened = _on_server(kind, setting.database) if setting.server else _on_file(setting.database)
+
+    async def main() -> Sample:
+        floor = await opened()
         try:
             return await measure(floor)
         finally:
             await floor.close()
 
-    return measure and (lambda setting: asyncio.run(main(setting)))
+    return asyncio.run(main())
 
 
-async def _open(kind: Kind, setting: Setting) -> Floor:
-    if not setting.server:
-        from benchmarks.floors.sqlite import SqliteWriter
+def _on_file(database: Database) -> Callable[[], Awaitable[Floor]]:
+    from benchmarks.floors.sqlite import SqliteWriter
 
-        return ThreadFloor(lambda: SqliteWriter(setting.database.url))
-    from benchmarks.floors import postgres
+    async def opened() -> Floor:
+        return ThreadFloor(lambda: SqliteWriter(database.url))
 
-    await postgres.create(setting.database)
-    if kind == "floor-loop":
-        return await postgres.LoopFloor.open(setting.database)
-    return ThreadFloor(lambda: postgres.PostgresWriter(setting.database))
+    return opened
+
+
+def _on_server(kind: Kind, database: Database) -> Callable[[], Awaitable[Floor]]:
+    from benchmarks.floors.postgres import LoopFloor, PostgresWriter, create
+
+    async def opened() -> Floor:
+        if kind == "floor-loop":
+            return await LoopFloor.open(database)
+        return ThreadFloor(lambda: PostgresWriter(database))
+
+    create(database)
+    return opened

@@ -13,7 +13,9 @@ from typing import Any, NamedTuple
 import asyncpg
 
 from benchmarks.floors.group import RUNNER, Group
-from benchmarks.harness.database import Database
+from benchmarks.harness.database import Database, connected
+from cloacina.store.postgres.database import PostgresDatabase
+from cloacina.store.postgres.location import server_location
 from cloacina.store.postgres.server.connect import SETTINGS
 
 
@@ -78,8 +80,19 @@ def statement(schema: str, present: tuple[bool, ...]) -> str:
     return f"WITH {made} SELECT {counts}".replace("{s}", schema)
 
 
+def create(database: Database) -> None:
+    """Make the schema as the engine does, with one runner in it."""
+    PostgresDatabase(server_location(database.url, database.schema)).writer().close()
+    with connected(database.url) as server:
+        server.execute(
+            f"INSERT INTO {database.schema}.runners (id, host, pid, started, state, group_no)"
+            " VALUES (%s, '', 0, 0, 'alive', 0)",
+            (RUNNER,),
+        )
+
+
 class LoopFloor:
-    """A connection to a new schema, on the running loop."""
+    """A connection to a schema that was made, on the running loop."""
 
     def __init__(self, schema: str, connection: asyncpg.Connection) -> None:
         self._schema, self._connection = schema, connection
@@ -87,13 +100,7 @@ class LoopFloor:
 
     @classmethod
     async def open(cls, database: Database) -> LoopFloor:
-        connection = await asyncpg.connect(database.url, server_settings=SETTINGS)
-        await connection.execute(
-            f"INSERT INTO {database.schema}.runners (id, host, pid, started, state, group_no)"
-            " VALUES ($1, '', 0, 0, 'alive', 0)",
-            RUNNER,
-        )
-        return cls(database.schema, connection)
+        return cls(database.schema, await asyncpg.connect(database.url, server_settings=SETTINGS))
 
     async def write(self, group: Group) -> None:
         self._number += 1

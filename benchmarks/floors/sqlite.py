@@ -8,7 +8,7 @@ import apsw
 import msgspec
 
 from benchmarks.floors.group import RUNNER, Group
-from cloacina.store.sqlite.migrations import MIGRATIONS
+from cloacina.store.migrations import MIGRATIONS
 
 SETTINGS = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA cache_size = -8000"
 FENCE = "UPDATE runners SET group_no = ?1 WHERE id = ?2 AND state = 'alive' AND group_no = ?1 - 1"

@@ -1,6 +1,7 @@
 """A child process: measures one subject on one question, a round for each line that it is sent.
 
-``python -m benchmarks.harness.child SUBJECT QUESTION BODIES FOLDER`` answers each line with a line of JSON.
+``python -m benchmarks.harness.child SUBJECT STORE BODIES QUESTION FOLDER SERVER`` answers each line with a line of
+JSON.
 """
 
 from __future__ import annotations
@@ -11,15 +12,21 @@ import importlib
 import json
 import sys
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
+from benchmarks.harness.database import drop
 from benchmarks.harness.folders import fresh
-from benchmarks.harness.question import Bodies, Question, Sample, Setting
+from benchmarks.harness.question import Bodies, Question, Sample, Setting, schema_prefix
 
-SUBJECTS = ("cloacina", "floor", "dbos", "dbos-wal")
-"""What can be measured: the engine, the same writes without an engine, and DBOS in two journal modes."""
+SAMPLERS = {
+    "floor": "benchmarks.skeleton",
+    "floor-loop": "benchmarks.skeleton",
+    "dbos": "benchmarks.peers.dbos_work",
+    "dbos-wal": "benchmarks.peers.dbos_work",
+    "procrastinate": "benchmarks.peers.procrastinate_work",
+}
+"""The modules that measure other subjects than the engine: each has a function ``sampler(subject, question)``."""
 
 ROUND_SECONDS = 600
 """A round that takes longer hangs: the process shows where, and ends."""
@@ -35,39 +42,36 @@ def question(name: str) -> Question:
 
 def sampler(subject: str, name: str) -> Sampler | None:
     """What measures one round of a question on a subject; None if the subject has no answer."""
-    if subject == "cloacina":
-        module: Any = importlib.import_module(f"benchmarks.{name}")
-        return cast(Sampler, module.sample)
-    if subject == "floor":
-        from benchmarks.skeleton import SAMPLERS
-
-        return SAMPLERS.get(name)
-    from benchmarks.peers.dbos_work import SAMPLERS as DBOS
-
-    found = DBOS.get(name)
-    return found and partial(found, wal=subject == "dbos-wal")
+    module: Any = importlib.import_module(SAMPLERS.get(subject, f"benchmarks.{name}"))
+    return cast(Sampler, module.sample) if subject == "cloacina" else module.sampler(subject, name)
 
 
-def serve(subject: str, name: str, bodies: Bodies, parent: Path) -> None:
-    """Answer every line of the input with one round, measured in a fresh folder."""
-    take = sampler(subject, name)
-    if take is None:
-        return
+def serve(take: Sampler, asked: Question, bodies: Bodies, parent: Path, server: str) -> None:
+    """Answer every line of the input with one round, measured in a fresh folder or schema."""
     with fresh(parent) as shared:
-        if question(name).warm_up:
-            one_round(take, Path(shared), bodies, parent)
+        if asked.warm_up:
+            one_round(take, Path(shared), bodies, server)
         for _ in sys.stdin:
-            say(one_round(take, Path(shared), bodies, parent))
+            say(one_round(take, Path(shared), bodies, server))
+        clean(Path(shared), server)
 
 
-def one_round(take: Sampler, shared: Path, bodies: Bodies, parent: Path) -> Sample:
+def one_round(take: Sampler, shared: Path, bodies: Bodies, server: str) -> Sample:
     faulthandler.dump_traceback_later(ROUND_SECONDS, exit=True)
     try:
-        with fresh(parent) as folder:
+        with fresh(shared.parent) as folder:
             gc.collect()
-            return take(Setting(Path(folder), shared, bodies))
+            sample = take(Setting(Path(folder), shared, bodies, server))
+            clean(Path(folder), server)
+            return sample
     finally:
         faulthandler.cancel_dump_traceback_later()
+
+
+def clean(folder: Path, server: str) -> None:
+    """Remove what a server has of a folder's databases."""
+    if server:
+        drop(server, schema_prefix(folder))
 
 
 def say(sample: Sample) -> None:
@@ -76,8 +80,10 @@ def say(sample: Sample) -> None:
 
 
 def main() -> None:
-    subject, name, bodies, parent = sys.argv[1:]
-    serve(subject, name, cast(Bodies, bodies), Path(parent))
+    subject, _, bodies, name, parent, server = sys.argv[1:]
+    take = sampler(subject, name)
+    if take is not None:
+        serve(take, question(name), cast(Bodies, bodies), Path(parent), server)
 
 
 if __name__ == "__main__":

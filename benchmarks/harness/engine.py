@@ -31,4 +31,3 @@ def with_runner(
 async def completed(runner: Runner, workflow: Workflow) -> ExecutionResult:
     """Execute ``workflow`` on the usual input; raises if it does not complete: a failure is no figure."""
     return await runner.execute(workflow, INPUT, raise_on_failure=True)
-

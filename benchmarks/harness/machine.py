@@ -11,10 +11,14 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from benchmarks.harness.folders import file_system, fresh
+from benchmarks.harness.server import describe as describe_server
 
 
-def describe(parent: Path) -> dict[str, str]:
-    """Facts by name, in the order in which they are to be shown; ``parent`` is where databases are made."""
+def describe(parent: Path, server: str) -> dict[str, str]:
+    """Facts by name, in the order in which they are to be shown; ``parent`` is where databases are made.
+
+    ``server`` is the URL of a PostgreSQL, or empty.
+    """
     import apsw
 
     facts = {
@@ -24,10 +28,12 @@ def describe(parent: Path) -> dict[str, str]:
         "system": f"{platform.system()} {platform.release().partition('-')[0]}",
         "Python": f"{platform.python_implementation()} {platform.python_version()}, asyncio's own loop",
         "SQLite": f"{apsw.sqlite_lib_version()} (apsw {version('apsw')}), WAL, synchronous=FULL",
-        "cloacina": _version("cloacina") or "from the source tree",
     }
-    dbos = _version("dbos")
-    return {**facts, "DBOS": dbos} if dbos else facts
+    if server:
+        facts["PostgreSQL"] = f"{describe_server(server)} (asyncpg {version('asyncpg')})"
+    facts["cloacina"] = _version("cloacina") or "from the source tree"
+    found = {name: _version(name.lower()) for name in ("DBOS", "Procrastinate")}
+    return {**facts, **{name: value for name, value in found.items() if value}}
 
 
 def weather(parent: Path) -> str:

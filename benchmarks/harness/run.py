@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from benchmarks.harness.database import Store
 from benchmarks.harness.question import Metric, Question, Sample
 from benchmarks.harness.subjects import Process, Subject
 
@@ -29,6 +30,7 @@ class Answer:
     """What all subjects answered to a question; ``failures`` has those whose process failed."""
 
     name: str
+    store: Store
     question: Question
     samples: dict[Subject, list[Sample]] = field(default_factory=dict[Subject, list[Sample]])
     failures: dict[Subject, str] = field(default_factory=dict[Subject, str])
@@ -39,15 +41,24 @@ class Answer:
         return Figure.of([sample[metric.key] for sample in found]) if found else None
 
 
+class Place(NamedTuple):
+    """Where to measure: databases are made in ``folder`` or on ``server``, compiled modules are in ``bytecode``."""
+
+    folder: Path
+    server: str
+    bytecode: Path
+
+
 def ask(
-    name: str, question: Question, asked: list[Subject], rounds: int, folder: Path, bytecode: Path
+    name: str, question: Question, store: Store, asked: list[Subject], rounds: int, place: Place
 ) -> Answer:
-    """Ask one question of all subjects; ``folder`` and ``bytecode`` as in `Process`."""
-    answer = Answer(name, question)
+    """Ask one question of all subjects on one kind of database."""
+    answer = Answer(name, store, question)
+    server = place.server if store == "postgres" else ""
     with contextlib.ExitStack() as open_processes:
         alive: list[Process] = []
         for subject in asked:
-            process = Process(subject, name, folder, bytecode)
+            process = Process(subject, name, place.folder, server, place.bytecode)
             alive.append(open_processes.enter_context(process))
         for number in range(rounds):
             alive = [process for process in alive if _take(answer, process, number, rounds)]

@@ -97,7 +97,9 @@ async def watch_idle(statements: Callable[[], int]) -> dict[str, float]:
     await asyncio.sleep(SETTLE_SECONDS)
     before, used = statements(), sum(os.times()[:2])
     if not before:
-        raise AssertionError("no statement was seen of what was done before: it cannot be proved that all is quiet")
+        raise AssertionError(
+            "no statement was seen of what was done before: it cannot be proved that all is quiet"
+        )
     await asyncio.sleep(IDLE_SECONDS)
     minutes = IDLE_SECONDS / 60
     return {
@@ -107,7 +109,9 @@ async def watch_idle(statements: Callable[[], int]) -> dict[str, float]:
 
 
 async def count_statements(
-    statements: Callable[[], int], one: Callable[[], Awaitable[object]], chain: Callable[[], Awaitable[object]]
+    statements: Callable[[], int],
+    one: Callable[[], Awaitable[object]],
+    chain: Callable[[], Awaitable[object]],
 ) -> dict[str, float]:
     """Count statements per one-task execution, many at once and one by one, and per task of a chain."""
 

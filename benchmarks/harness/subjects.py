@@ -11,46 +11,52 @@ from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
 
+from benchmarks.harness.database import Store
 from benchmarks.harness.question import Bodies, Sample
 
-PEERS = ("dbos", "dbos-wal")
-TITLES = {"cloacina": "cloacina", "floor": "bare floor", "dbos": "DBOS", "dbos-wal": "DBOS (WAL)"}
+TITLES = {
+    "cloacina": "cloacina",
+    "floor": "bare floor",
+    "floor-loop": "floor without its thread",
+    "dbos": "DBOS",
+    "dbos-wal": "DBOS (WAL)",
+    "procrastinate": "Procrastinate",
+}
+FLOORS: dict[Store, tuple[str, ...]] = {"sqlite": ("floor",), "postgres": ("floor", "floor-loop")}
+PEERS: dict[Store, tuple[str, ...]] = {"sqlite": ("dbos", "dbos-wal"), "postgres": ("dbos", "procrastinate")}
 MOST_PEER_ROUNDS = 3
 
 
 class Subject(NamedTuple):
-    """Whom to measure, and with which kind of bodies."""
+    """Whom to measure, on which database, and with which kind of bodies."""
 
     name: str
-    bodies: Bodies
+    store: Store
+    bodies: Bodies = "async"
 
     def rounds(self, asked: int) -> int:
         """How many rounds it gets; peers get fewer, as theirs take long."""
-        return min(asked, MOST_PEER_ROUNDS) if self.name in PEERS else asked
+        return min(asked, MOST_PEER_ROUNDS) if self.name in PEERS[self.store] else asked
 
 
-def subjects(bodies: tuple[Bodies, ...], peers: bool) -> list[Subject]:
+def subjects(store: Store, bodies: tuple[Bodies, ...], peers: bool) -> list[Subject]:
     """cloacina with each kind of bodies; the floor and, where they are installed, the peers once."""
-    found = [Subject("cloacina", kind) for kind in bodies]
-    others = ("floor", *PEERS) if peers and find_spec("dbos") else ("floor",)
-    return found + [Subject(name, "async") for name in others]
+    found = [Subject("cloacina", store, kind) for kind in bodies]
+    installed = [name for name in PEERS[store] if find_spec(name.partition("-")[0])] if peers else []
+    return found + [Subject(name, store) for name in (*FLOORS[store], *installed)]
 
 
 class Process:
     """The process that measures one subject on one question; a context manager."""
 
-    def __init__(self, subject: Subject, question: str, folder: Path, bytecode: Path) -> None:
-        """``folder`` is where databases are made, ``bytecode`` where compiled modules are kept."""
-        command = [sys.executable, "-m", "benchmarks.harness.child", subject.name, question, subject.bodies]
+    def __init__(self, subject: Subject, question: str, folder: Path, server: str, bytecode: Path) -> None:
+        """``folder`` is where databases are made, or ``server`` has them; compiled modules are in ``bytecode``."""
+        command = [sys.executable, "-m", "benchmarks.harness.child", *subject, question, str(folder), server]
         self.subject = subject
         environment = {**os.environ, "PYTHONPYCACHEPREFIX": str(bytecode)}
         environment.pop("PYTHONDONTWRITEBYTECODE", None)
         self._child = subprocess.Popen(
-            [*command, str(folder)],
-            env=environment,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
+            command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
 
     def __enter__(self) -> Process:

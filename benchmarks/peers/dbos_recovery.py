@@ -6,12 +6,12 @@ import asyncio
 import os
 import signal
 import sys
-from pathlib import Path
 from typing import Any
 
 from dbos import DBOS, SetWorkflowID
 
 from benchmarks.harness.crash import DONE, seconds_to_recover
+from benchmarks.harness.database import Database
 from benchmarks.harness.question import Sample, Setting
 from benchmarks.harness.sizes import CRASH_EXECUTIONS, CRASH_LINKS, CRASH_SECONDS, INPUT
 from benchmarks.peers.dbos_launch import launch
@@ -39,8 +39,8 @@ async def slow_chain(document: dict[str, Any]) -> dict[str, Any]:
     return document
 
 
-def sample(setting: Setting, wal: bool) -> Sample:
-    command = [sys.executable, "-m", __name__, str(setting.database), str(int(wal))]
+def sample(wal: bool, setting: Setting) -> Sample:
+    command = [sys.executable, "-m", __name__, *setting.database, str(int(wal))]
     return {"seconds": seconds_to_recover([*command, "run"], [*command, "resume"])}
 
 
@@ -68,8 +68,8 @@ async def resume() -> None:
 
 
 async def main() -> None:
-    database, wal, part = sys.argv[1:]
-    launch(Path(database), wal == "1")
+    url, schema, wal, part = sys.argv[1:]
+    launch(Database(url, schema), wal == "1")
     await (run() if part == "run" else resume())
     DBOS.destroy()
 

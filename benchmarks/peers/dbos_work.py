@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
 from dbos import DBOS
+from sqlalchemy import Engine, event
 
 from benchmarks.harness.question import Sample, Setting
 from benchmarks.harness.sizes import (
@@ -22,10 +24,13 @@ from benchmarks.harness.sizes import (
     INPUT,
     LINKS,
     at_once,
+    count_statements,
     one_by_one,
     repeat,
+    watch_idle,
 )
-from benchmarks.peers import dbos_idle, dbos_recovery
+from benchmarks.harness.statements import Count, counted
+from benchmarks.peers import dbos_recovery
 from benchmarks.peers.dbos_launch import with_dbos
 
 Document = dict[str, Any]
@@ -74,16 +79,51 @@ async def latency() -> Sample:
     return await one_by_one(CALLS, run_chain(1))
 
 
-def _sampler(measure: Callable[[], Awaitable[Sample]], setting: Setting, wal: bool) -> Sample:
-    return with_dbos(setting.database, wal, measure)
+async def idle(statements: Count) -> Sample:
+    await run_chain(1)()
+    return await watch_idle(statements)
 
 
-SAMPLERS: dict[str, Callable[..., Sample]] = {
-    "throughput": partial(_sampler, throughput),
-    "chain": partial(_sampler, one_chain),
-    "chains": partial(_sampler, chains),
-    "fanout": partial(_sampler, fanout),
-    "latency": partial(_sampler, latency),
-    "idle": partial(_sampler, partial(dbos_idle.measure, run_chain(1))),
-    "recovery": dbos_recovery.sample,
+async def statements(statements: Count) -> Sample:
+    return await count_statements(statements, run_chain(1), run_chain(CHAIN))
+
+
+MEASURES = {
+    "throughput": throughput,
+    "chain": one_chain,
+    "chains": chains,
+    "fanout": fanout,
+    "latency": latency,
 }
+COUNTING = {"idle": idle, "statements": statements}
+
+
+def sampler(subject: str, name: str) -> Callable[[Setting], Sample] | None:
+    """What measures one round of a question; None if there is no answer."""
+    wal = subject == "dbos-wal"
+    if name == "recovery":
+        return partial(dbos_recovery.sample, wal)
+    if name in MEASURES:
+        return lambda setting: with_dbos(setting.database, wal, MEASURES[name])
+    return partial(_counting, wal, COUNTING[name]) if name in COUNTING else None
+
+
+def _counting(wal: bool, measure: Callable[[Count], Awaitable[Sample]], setting: Setting) -> Sample:
+    with counted(setting, alchemy) as (counting, count):
+        return with_dbos(counting.database, wal, lambda: measure(count))
+
+
+@contextmanager
+def alchemy() -> Iterator[Count]:
+    """Count what DBOS runs on SQLite in this process."""
+    ran = 0
+
+    def count(*_: object) -> None:
+        nonlocal ran
+        ran += 1
+
+    event.listen(Engine, "before_cursor_execute", count)
+    try:
+        yield lambda: ran
+    finally:
+        event.remove(Engine, "before_cursor_execute", count)

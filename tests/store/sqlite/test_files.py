@@ -25,10 +25,11 @@ from cloacina.errors import (
 )
 from cloacina.model.status import ExecutionStatus, Reason
 from cloacina.store.location import parse_location
+from cloacina.store.migrations import MIGRATIONS
 from cloacina.store.rows import ExecutionFilter, Group
 from cloacina.store.sqlite.database import Database
 from cloacina.store.sqlite.file import connection
-from cloacina.store.sqlite.migrations import APPLICATION_ID, MIGRATIONS
+from cloacina.store.sqlite.file.prepare import APPLICATION_ID
 from store.make import ME, Stores, claim, runner, submit
 
 
@@ -291,7 +292,7 @@ def test_an_older_database_is_migrated_once(
     instance = stores.writer._connection.value("SELECT value FROM meta WHERE key = 'instance'")  # type: ignore[attr-defined]
     close(stores)
     next_ = "CREATE TABLE later (a TEXT) STRICT; UPDATE meta SET value = '2' WHERE key = 'epoch'"
-    monkeypatch.setattr("cloacina.store.sqlite.migrations.prepare.MIGRATIONS", (*MIGRATIONS, next_))
+    monkeypatch.setattr("cloacina.store.sqlite.file.prepare.MIGRATIONS", (*MIGRATIONS, next_))
     for _ in range(2):
         stores = open_stores()
         assert stores.get("e1")
@@ -306,7 +307,7 @@ def test_a_migration_that_fails_changes_nothing(
     close(open_stores())
     before = sql(path, "SELECT name, sql FROM sqlite_schema"), sql(path, "PRAGMA user_version")
     broken = "CREATE TABLE later (a TEXT); this is no SQL"
-    monkeypatch.setattr("cloacina.store.sqlite.migrations.prepare.MIGRATIONS", (*MIGRATIONS, broken))
+    monkeypatch.setattr("cloacina.store.sqlite.file.prepare.MIGRATIONS", (*MIGRATIONS, broken))
     with pytest.raises(StoreError, match="syntax error"):
         database.writer()
     assert (sql(path, "SELECT name, sql FROM sqlite_schema"), sql(path, "PRAGMA user_version")) == before

@@ -20,9 +20,10 @@ from cloacina.errors import (
     StoreError,
     ValidationError,
 )
+from cloacina.store.migrations import MIGRATIONS
 from cloacina.store.sqlite.copies.readonly import open_readonly
 from cloacina.store.sqlite.file import connection
-from cloacina.store.sqlite.migrations import APPLICATION_ID, MIGRATIONS
+from cloacina.store.sqlite.file.prepare import APPLICATION_ID
 from store.make import Stores, runner, submit
 from support.clock import HandClock
 from support.script import Script

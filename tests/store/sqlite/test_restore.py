@@ -22,13 +22,14 @@ from cloacina.errors import (
 )
 from cloacina.model.status import AttemptState, ExecutionStatus, Reason
 from cloacina.store.location import Location, parse_location
+from cloacina.store.migrations import MIGRATIONS
 from cloacina.store.rows import Group, Item
 from cloacina.store.sqlite.copies import partial, restore
 from cloacina.store.sqlite.copies.backup import back_up, payload_files
 from cloacina.store.sqlite.copies.restore import Restored
 from cloacina.store.sqlite.database import Database
 from cloacina.store.sqlite.file.connection import Connection
-from cloacina.store.sqlite.migrations import APPLICATION_ID, MIGRATIONS
+from cloacina.store.sqlite.file.prepare import APPLICATION_ID
 from store.make import Stores, claim, end, new, progress, runner, submit
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from cloacina.model.status import AttemptState, CommandKind, ExecutionStatus, RunnerState
-from cloacina.store.sqlite.migrations import MIGRATIONS
+from cloacina.store.migrations import MIGRATIONS
 from store.make import Stores
 
 PAGE = (Path(__file__).resolve().parents[3] / "docs" / "reference" / "schema.md").read_text("utf-8")

@@ -25,6 +25,9 @@ class ServerLocation:
     url: str = field(repr=False)
     schema: str
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "schema", check_schema(self.schema))
+
     def __str__(self) -> str:
         parts = urlsplit(self.url)
         user, at, host = parts.netloc.rpartition("@")
@@ -46,7 +49,7 @@ def check_schema(name: object) -> str:
             f"{shown} cannot name a schema: use 1 to 48 of the characters a-z, 0-9 and '_', start with a letter, and "
             "leave names that begin with 'pg_', 'public' and 'information_schema' to PostgreSQL"
         )
-    return name
+    return str.__str__(name)  # a member of an enum would write itself otherwise
 
 
 def server_location(url: str, schema: str | None) -> ServerLocation:
@@ -57,8 +60,8 @@ def server_location(url: str, schema: str | None) -> ServerLocation:
     named = DEFAULT_SCHEMA if schema is None else check_schema(schema)
     try:
         parts = urlsplit(url)
-    except ValueError:
-        parts = urlsplit("")
+    except ValueError:  # whose text quotes the URL
+        raise _unreadable() from None
     hosts = parts.netloc.rpartition("@")[2]
     # A password with a slash or a number sign in it would be taken for a part that may be shown.
     if (
@@ -67,7 +70,11 @@ def server_location(url: str, schema: str | None) -> ServerLocation:
         or "@" in parts.path
         or parts.fragment
     ):
-        raise ValidationError(
-            f"this is no URL of a PostgreSQL database; write {FORM}, with special characters of the password as %XX"
-        )
+        raise _unreadable()
     return ServerLocation(urlunsplit(("postgresql", *parts[1:])), named)
+
+
+def _unreadable() -> ValidationError:
+    return ValidationError(
+        f"this is no URL of a PostgreSQL database; write {FORM}, with special characters of the password as %XX"
+    )

@@ -10,9 +10,9 @@ from __future__ import annotations
 import os
 
 from cloacina.errors import SchemaTooNew, StoreBusy, StoreCorrupt, StoreRefused, StoreUnavailable
+from cloacina.store.migrations import MIGRATIONS
 from cloacina.store.postgres.render import render_script
 from cloacina.store.postgres.server.connection import Connection
-from cloacina.store.sqlite.migrations import MIGRATIONS
 
 _TRIES = 100
 

@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Generator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
 from cloacina.errors import AdminError, StoreError
 from cloacina.store.postgres.location import ServerLocation
 from cloacina.store.postgres.prepare import migrate, prepare
+from cloacina.store.postgres.server.checks import check_server
 from cloacina.store.postgres.server.connection import Connection
 
-SESSION = {"statement_timeout": "120s", "lock_timeout": "30s"}
-"""A schema with millions of rows is dropped, too."""
-
-DEADLINE = 150.0
+_SESSION = {"statement_timeout": "120s", "lock_timeout": "30s"}
+_DEADLINE = 150.0
+"""Seconds; a schema with millions of rows is dropped, too."""
 
 _EXISTS = ("42P06", "42710", "23505")
 _NO_RIGHTS = "42501"
@@ -73,18 +73,20 @@ _END_SESSIONS = """
 
 @dataclass(frozen=True, slots=True)
 class TenantRole:
-    """The login role of a tenant: its name and the settings that its sessions begin with. All were checked."""
+    """The login role of a tenant. All of it was checked: the settings are those that its sessions begin with."""
 
     name: str
+    verifier: str = field(repr=False)
     connections: int
     settings: Mapping[str, str]
 
 
-class Beyond(NamedTuple):
-    """What a tenant's role may do beyond its schema because everybody may, and what was taken from everybody."""
+class Made(NamedTuple):
+    """The name of the database, the rights that PUBLIC lost, and those that let the role act beyond its schema."""
 
-    left: list[str]
+    database: str
     revoked: list[str]
+    left: list[str]
 
 
 class _Rights(NamedTuple):
@@ -96,19 +98,31 @@ class _Rights(NamedTuple):
     database: str
 
 
-def create(connection: Connection, role: TenantRole, verifier: str, *, keep_public: bool) -> tuple[str, Beyond]:
-    """Make the tenant in the schema of the connection's location; returns the database's name too.
+def administer(location: ServerLocation) -> Connection:
+    """Open an administrator's session. Raises `StoreError`, and `UnsuitableServer` for one that is too old."""
+    connection = Connection(location, settings=_SESSION, deadline=_DEADLINE)
+    try:
+        check_server(connection, allow_unsafe=True)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def create(connection: Connection, role: TenantRole, *, keep_public: bool) -> Made:
+    """Make the tenant in the schema of the connection's location.
 
     Raises `AdminError` if there is such a schema or role, or if the login may not make them; nothing is made then.
     """
     tenant = connection.location.schema
-    with _telling(f"tenant {tenant!r} was not created in database {connection.location}"), connection.transaction():
+    what = f"tenant {tenant!r} was not created in database {connection.location}"
+    with _telling(what), connection.transaction():
         connection.rows(_ONE_AT_A_TIME)
         _refuse_present(connection, tenant, role.name)
         connection.script(f'CREATE SCHEMA "{tenant}"')
         connection.script(
             f'CREATE ROLE "{role.name}" LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOINHERIT NOREPLICATION '
-            f"NOBYPASSRLS CONNECTION LIMIT {role.connections} PASSWORD '{verifier}'"
+            f"NOBYPASSRLS CONNECTION LIMIT {role.connections} PASSWORD '{role.verifier}'"
         )
         for name, value in role.settings.items():
             connection.script(f"ALTER ROLE \"{role.name}\" SET {name} = '{value}'")
@@ -186,8 +200,8 @@ def _find(connection: Connection, tenant: str, role: str) -> tuple[bool, bool]:
         if own or not (schema_there or elsewhere):
             return bool(own), bool(member)
     raise AdminError(
-        f"there is no tenant {tenant!r} in database {connection.location}; see list_tenants(), and give the role_prefix= "
-        "that it was created with"
+        f"there is no tenant {tenant!r} in database {connection.location}; see list_tenants(), and give the "
+        "role_prefix= that it was created with"
     )
 
 
@@ -203,7 +217,7 @@ def _grant(connection: Connection, tenant: str, role: str) -> None:
     )
 
 
-def _close_the_rest(connection: Connection, role: str, *, keep_public: bool) -> tuple[str, Beyond]:
+def _close_the_rest(connection: Connection, role: str, *, keep_public: bool) -> Made:
     """Take from everybody what would let a tenant make something outside its schema.
 
     Where the login may not, the server only warns: what is left is looked at afterwards.
@@ -218,7 +232,7 @@ def _close_the_rest(connection: Connection, role: str, *, keep_public: bool) -> 
             connection.script("REVOKE CREATE ON SCHEMA public FROM PUBLIC")
     after = _rights(connection, role)
     had, left = _told(before), _told(after)
-    return after.database, Beyond(left, [right for right in had if right not in left])
+    return Made(after.database, [right for right in had if right not in left], left)
 
 
 def _rights(connection: Connection, role: str) -> _Rights:

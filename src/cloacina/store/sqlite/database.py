@@ -30,7 +30,7 @@ from cloacina.store.rows import (
 from cloacina.store.sqlite import claims, groups, unowned
 from cloacina.store.sqlite.copies.partial import being_made
 from cloacina.store.sqlite.file.connection import Connection, create
-from cloacina.store.sqlite.migrations.prepare import prepare
+from cloacina.store.sqlite.file.prepare import prepare
 from cloacina.store.sqlite.reads import load
 
 

@@ -20,7 +20,9 @@ _END = ".db"
 def place(folder: Path, tenant: str) -> Location:
     """Where the database of a tenant is. Raises `ValidationError` for what is no folder, or no name."""
     if not folder.is_dir():
-        raise ValidationError(f"{folder} is no folder; give one for the tenants' databases, and create it first")
+        raise ValidationError(
+            f"{folder} is no folder; give one for the tenants' databases, and create it first"
+        )
     return Location(folder / f"{check_schema(tenant)}{_END}")
 
 
@@ -46,7 +48,9 @@ def remove(location: Location, refuse_live: Callable[[], None]) -> None:
     if not any(map(_there, _parts(location))):
         raise AdminError(f"there is no tenant {path.stem!r} in folder {path.parent}; see list_tenants()")
     if path.is_symlink():
-        raise AdminError(f"tenant {path.stem!r} was not removed: {path} is a link; delete what it leads to by hand")
+        raise AdminError(
+            f"tenant {path.stem!r} was not removed: {path} is a link; delete what it leads to by hand"
+        )
     with failing(f"tenant {path.stem!r} was not removed", path), partial(path):
         refuse_live()
         with standing_still(location):

@@ -18,7 +18,13 @@ FEW_CONNECTIONS = 20
 """A runner holds about five sessions, and what else uses the server some more."""
 
 _DURABLE = ("fsync", "full_page_writes", "synchronous_commit")
-_READ = (*_DURABLE, "server_version_num", "server_encoding", "default_transaction_read_only", "max_connections")
+_READ = (
+    *_DURABLE,
+    "server_version_num",
+    "server_encoding",
+    "default_transaction_read_only",
+    "max_connections",
+)
 _SETTINGS = "SELECT name, setting, pg_is_in_recovery() FROM pg_catalog.pg_settings WHERE name = ANY($1)"
 
 log = get_logger("store")
@@ -45,9 +51,7 @@ def check_server(connection: Connection, *, allow_unsafe: bool = False) -> None:
 def _refuse_unfit(settings: Mapping[str, str], where: str, *, standby: bool) -> None:
     version, encoding = int(settings["server_version_num"]) // 10_000, settings["server_encoding"]
     if version < OLDEST:
-        raise UnsuitableServer(
-            f"{where} is on PostgreSQL {version}; upgrade the server to {OLDEST} or newer"
-        )
+        raise UnsuitableServer(f"{where} is on PostgreSQL {version}; upgrade the server to {OLDEST} or newer")
     if encoding != "UTF8":
         raise UnsuitableServer(
             f"{where} has the encoding {encoding}, which cannot hold every text; make one with CREATE DATABASE ... "
@@ -63,7 +67,9 @@ def _refuse_unsafe(settings: Mapping[str, str], where: str, *, pooled: bool, all
     off = [name for name in _DURABLE if settings[name] == "off" and not (pooled and name == _DURABLE[-1])]
     if not off:
         return
-    lost = f"{where} can lose commits, or be damaged, when the server's machine fails: {' and '.join(off)} off"
+    lost = (
+        f"{where} can lose commits, or be damaged, when the server's machine fails: {' and '.join(off)} off"
+    )
     if not allowed:
         raise UnsuitableServer(
             f"{lost}; switch it on or, if the server's storage makes up for it or its data may be lost, say "

@@ -90,6 +90,10 @@ MEANINGS: dict[str, Meaning] = {
 }
 
 
+_ENDED = ("25P03", "25P04")
+"""The server ended the session because a transaction took too long."""
+
+
 def meaning_of(code: str) -> Meaning:
     """What the SQLSTATE ``code`` means."""
     return MEANINGS.get(code) or MEANINGS.get(code[:2], _UNKNOWN)
@@ -104,9 +108,12 @@ def translate(error: BaseException, database: str) -> StoreError:
 
 
 def lost_connection(error: BaseException) -> bool:
-    """True if nothing can be done any more on the connection that raised ``error``."""
+    """True if nothing can be done any more on the connection that raised ``error``.
+
+    One to a server that takes no writes is given up too: after a failover, the same URL leads to another.
+    """
     if isinstance(error, pg.PostgresError):
-        return meaning_of(str(error.sqlstate)) is _LOST or str(error.sqlstate) in ("25P03", "25P04")
+        return meaning_of(str(error.sqlstate)) in (_LOST, _READ_ONLY) or error.sqlstate in _ENDED
     return not isinstance(error, (pg.DataError, UnicodeError, OverflowError))
 
 

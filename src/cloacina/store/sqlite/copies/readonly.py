@@ -13,11 +13,11 @@ import apsw
 from cloacina.clock import Clock, SystemClock
 from cloacina.errors import StoreError, ValidationError
 from cloacina.store.location import Location, parse_location
+from cloacina.store.migrations import MIGRATIONS
 from cloacina.store.sqlite.file import connection
 from cloacina.store.sqlite.file.connection import Connection
 from cloacina.store.sqlite.file.errors import translate
-from cloacina.store.sqlite.migrations import MIGRATIONS
-from cloacina.store.sqlite.migrations.prepare import recognise
+from cloacina.store.sqlite.file.prepare import recognise
 
 Params = Sequence[object] | Mapping[str, object]
 

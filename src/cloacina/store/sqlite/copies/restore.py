@@ -20,8 +20,7 @@ from cloacina.store.nouns import runners
 from cloacina.store.sqlite.copies.backup import check, copy, failing, payload_files
 from cloacina.store.sqlite.copies.partial import finish, partial
 from cloacina.store.sqlite.file.connection import Connection
-from cloacina.store.sqlite.migrations import APPLICATION_ID
-from cloacina.store.sqlite.migrations.prepare import recognise
+from cloacina.store.sqlite.file.prepare import APPLICATION_ID, recognise
 
 _EPOCH = "SELECT CAST(value AS INTEGER) FROM meta WHERE key = 'epoch'"
 _RAISE_EPOCH = "UPDATE meta SET value = CAST(? AS TEXT) WHERE key = 'epoch'"

@@ -12,9 +12,12 @@ import os
 import apsw
 
 from cloacina.errors import SchemaTooNew, StoreBusy, StoreCorrupt, StoreUnavailable
+from cloacina.store.migrations import MIGRATIONS
 from cloacina.store.sqlite.file.connection import Connection
 from cloacina.store.sqlite.file.errors import RESTORE
-from cloacina.store.sqlite.migrations import APPLICATION_ID, MIGRATIONS
+
+APPLICATION_ID = 0x636C6F61
+"""Marks a file as ours in SQLite's header ("cloa")."""
 
 CHECKED_BYTES = 100_000_000
 """A file of up to this size is checked as a whole when it is opened, at about 0.7 s a gigabyte."""
