@@ -5,7 +5,7 @@ from __future__ import annotations
 from os import PathLike
 
 from cloacina.clock import SystemClock
-from cloacina.engine.liveness.lease import Observer
+from cloacina.engine.liveness.files.observer import LeaseFiles
 from cloacina.errors import StoreBusy
 from cloacina.observe.logs import get_logger
 from cloacina.store.location import Location, parse_location
@@ -39,9 +39,9 @@ def refuse_live(target: Location, clock: SystemClock) -> None:
     """Raise `StoreBusy` if a runner is alive on the database, and name it."""
     if target.runners is None:
         return
-    observer = Observer(target.runners, clock)
-    dead = observer.dead("")
-    live = [runner for runner in observer.files() if runner not in dead]
+    leases = LeaseFiles(target.runners, clock)
+    dead = leases.dead("")
+    live = [runner for runner in leases.names() if runner not in dead]
     if live:
         raise StoreBusy(
             f"database {target} is in use: shut its runners down first; alive: {len(live)} ({', '.join(live[:3])})"

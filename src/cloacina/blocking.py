@@ -245,8 +245,10 @@ class BlockingRunner(BlockingDesk):
 
     Runs workflows on one database. Making it does no I/O; entering it opens the database and starts.
 
-    ``url`` names an SQLite file (``sqlite:///relative.db``, ``sqlite:////absolute.db``, a path) or
-    ``sqlite://:memory:``. ``workflows`` are registered at the start; others when they are first submitted.
+    ``url`` names an SQLite file (``sqlite:///relative.db``, ``sqlite:////absolute.db``, a path),
+    ``sqlite://:memory:``, or a PostgreSQL database (``postgresql://user:password@host/database``), in which
+    ``schema`` is the tenant's, by default ``cloacina``; it is made if it is not there.
+    ``workflows`` are registered at the start; others when they are first submitted.
     ``settings`` default to `Settings.from_environment`. ``payloads`` says how inputs, results and what tasks
     store are encoded in the database: compressed, encrypted, offloaded; see ``cloacina.store.payloads``.
     ``routing`` has rules that send tasks to executors, the first that matches counts; ``executors`` has more
@@ -266,6 +268,7 @@ class BlockingRunner(BlockingDesk):
         self,
         url: str | PathLike[str] = DEFAULT_URL,
         *,
+        schema: str | None = None,
         workflows: Iterable[Workflow] = (),
         settings: Settings | None = None,
         clock: Clock | None = None,
@@ -277,6 +280,7 @@ class BlockingRunner(BlockingDesk):
     ) -> None:
         self._own = self._desk = Runner(
             url,
+            schema=schema,
             workflows=workflows,
             settings=settings,
             clock=clock,
@@ -421,7 +425,7 @@ class BlockingClient(BlockingDesk):
 
     Submits, watches and commands executions that are driven in other processes.
 
-    ``url`` names an SQLite file as for `BlockingRunner`; a database in memory belongs to one runner alone. Workflows
+    ``url`` and ``schema`` name a database as for `BlockingRunner`; one in memory belongs to one runner alone. Workflows
     are named: a runner must have registered them with the database, and an input is checked against a
     workflow's model by the runner that claims the execution. ``settings`` default to `Settings.from_environment`;
     ``payloads`` are those of the runners.
@@ -437,10 +441,11 @@ class BlockingClient(BlockingDesk):
         self,
         url: str | PathLike[str] = DEFAULT_URL,
         *,
+        schema: str | None = None,
         settings: Settings | None = None,
         payloads: Payloads | None = None,
     ) -> None:
-        self._own = self._desk = Client(url, settings=settings, payloads=payloads)
+        self._own = self._desk = Client(url, schema=schema, settings=settings, payloads=payloads)
         self._portal = OwnLoop(self._own.shutdown, "client")
 
     def __enter__(self) -> BlockingClient:

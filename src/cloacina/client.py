@@ -19,6 +19,7 @@ from cloacina.engine.asking.submission import (
     read_input,
     read_many,
 )
+from cloacina.engine.liveness.presence import Presence, presence_of
 from cloacina.engine.storage.storage import Storage
 from cloacina.errors import ForkedProcess, RunnerClosed, UnknownWorkflow, ValidationError, WrongThread
 from cloacina.model.definition.hints import listing
@@ -33,7 +34,7 @@ from cloacina.store.rows import NewExecution
 class Client(Desk):
     """Submits, watches and commands executions that are driven in other processes.
 
-    ``url`` and ``schema`` name a database as for `Runner`; a database in memory belongs to one runner alone. Workflows
+    ``url`` and ``schema`` name a database as for `Runner`; one in memory belongs to one runner alone. Workflows
     are named: a runner must have registered them with the database, and an input is checked against a
     workflow's model by the runner that claims the execution. ``settings`` default to `Settings.from_environment`;
     ``payloads`` are those of the runners.
@@ -56,6 +57,7 @@ class Client(Desk):
         self._schema = schema
         self._payloads = payloads
         self._storage: Storage | None = None
+        self._presence: Presence | None = None
         self._access: Access | None = None
         self._home = (0, 0)
 
@@ -76,16 +78,25 @@ class Client(Desk):
         if not storage.shared:
             raise ValidationError("a database in memory belongs to its runner alone: give a client a file")
         self._home = (os.getpid(), threading.get_ident())
-        await storage.open(system_randomness())
+        await storage.open(system_randomness(), self._settings.start_patience)
         self._storage = storage
-        self._access = Access(storage, self._settings, self._clock, changed=self._changed, stored=_nothing)
-        self._access.bell.start()
+        presence = presence_of(storage, self._settings, self._clock, system_randomness(), self._changed)
+        try:
+            await presence.open()
+        except BaseException:
+            await storage.close()
+            raise
+        self._presence = presence
+        self._access = Access(storage, self._settings, self._clock, presence.bell, stored=_nothing)
+        presence.bell.start()
 
     async def shutdown(self) -> None:
         """Close the database; executions go on where they run."""
         access, self._access = self._access, None
-        if access is not None and self._storage is not None:
+        if access is not None and self._storage is not None and self._presence is not None:
+            access.reader.give_up()
             await access.bell.stop()
+            await self._presence.close()
             await self._storage.close()
             access.hub.fail(RunnerClosed("the client was shut down; the execution goes on"))
 

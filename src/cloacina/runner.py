@@ -55,7 +55,7 @@ class Runner(Desk):
     workflow that is not valid, and `StoreError` for a database that cannot be opened.
     """
 
-    def __init__(  # noqa: PLR0913 - each of them is a choice of the application's
+    def __init__(
         self,
         url: str | PathLike[str] = DEFAULT_URL,
         *,

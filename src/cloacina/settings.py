@@ -15,7 +15,7 @@ PREFIX = "CLOACINA_"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """How a runner behaves. Every field can also be set as ``CLOACINA_<NAME>`` in the environment.
+    """How a runner behaves. Every number can also be set as ``CLOACINA_<NAME>`` in the environment.
 
     What each of them does, and its unit, stands in `docs/how-to/running.md`.
 
@@ -42,6 +42,8 @@ class Settings:
     """Seconds without a sign of life after which a runner that still holds its lock counts as dead."""
     poll_interval: float = 1.0
     """Seconds between looks for dead runners and for work of other processes. No SQL while nothing changed."""
+    start_patience: float = 0.0
+    """Seconds to wait at the start for a database that cannot be reached; 0 means to fail at once."""
     shutdown_grace: float = 30.0
     """Seconds that running bodies get to finish when the runner is left."""
     cancel_grace: float = 5.0
@@ -66,10 +68,16 @@ class Settings:
     """Largest encoded value under one context key, in bytes."""
     max_context_bytes: int = 4_000_000
     """Largest encoded context, in bytes."""
+    allow_unsafe_server: bool = False
+    """Run on a PostgreSQL server whose settings let commits be lost when its machine fails."""
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            _check(field.name, getattr(self, field.name))
+        for name in _TYPES:
+            _check(name, getattr(self, name))
+        if not isinstance(self.allow_unsafe_server, bool):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ValidationError(
+                f"setting allow_unsafe_server={self.allow_unsafe_server!r:.80} must be True or False"
+            )
         if not self.process_slots:
             object.__setattr__(self, "process_slots", _cpus())
         if not self.window:
@@ -84,16 +92,17 @@ class Settings:
         """
         source = os.environ if environ is None else environ
         values: dict[str, Any] = {}
-        for field in fields(cls):
-            text = source.get(PREFIX + field.name.upper())
+        for name in _TYPES:
+            text = source.get(PREFIX + name.upper())
             if text is not None:
-                values[field.name] = _parse(field.name, text)
+                values[name] = _parse(name, text)
         return cls(**{**values, **overrides})
 
 
 _MAY_BE_ZERO = frozenset(
     {
-        "window", "max_pending", "max_waiting", "process_slots", "process_attempts", "shutdown_grace", "cancel_grace",
+        "window", "max_pending", "max_waiting", "process_slots", "process_attempts", "start_patience",
+        "shutdown_grace", "cancel_grace",
         "keep_completed_days", "keep_failed_days",
     }
 )  # fmt: skip
@@ -128,4 +137,7 @@ def _parse(name: str, text: str) -> int | float:
 
 
 _KINDS: dict[type, str] = {int: "a whole number", float: "a number"}
-_TYPES: dict[str, object] = {field.name: field.type for field in fields(Settings)}
+_TYPES: dict[str, object] = {
+    field.name: field.type for field in fields(Settings) if field.type in ("int", "float")
+}
+"""Of the fields that are numbers."""

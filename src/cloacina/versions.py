@@ -18,17 +18,18 @@ from dataclasses import dataclass
 from os import PathLike
 from typing import Literal, TypeAlias, cast
 
+from cloacina.engine.storage.backend import ServerBackend
 from cloacina.engine.upkeep.adoption import read_outline, touched
-from cloacina.errors import RegistrationError, StoreError, ValidationError
+from cloacina.errors import RegistrationError, ValidationError
 from cloacina.logic.adoption import Succession
 from cloacina.model.dag.outline import Outline, short
 from cloacina.model.workflow import Workflow
-from cloacina.store.location import parse_location
+from cloacina.store.location import Location, read_location
+from cloacina.store.migrations import MIGRATIONS, outdated
 from cloacina.store.port import ReadStore
 from cloacina.store.rows import InFlight
 from cloacina.store.sqlite.copies.readonly import open_readonly
 from cloacina.store.sqlite.database import Database
-from cloacina.store.sqlite.migrations import MIGRATIONS
 
 __all__ = ["Finding", "Report", "Verdict", "check"]
 
@@ -81,26 +82,30 @@ class Report:
         return "\n".join(map(str, self.findings)) or "nothing is in flight"
 
 
-def check(url: str | PathLike[str], workflows: Iterable[Workflow]) -> Report:
+def check(url: str | PathLike[str], workflows: Iterable[Workflow], *, schema: str | None = None) -> Report:
     """Compare ``workflows``, the whole code base, with the executions in flight in the database at ``url``.
+
+    On PostgreSQL, ``schema`` is that of the runners.
 
     Blocks while it reads. Raises `ValidationError` for other things than workflows and for a database that is not
     there or in memory, `WorkflowError` for a workflow that is not valid or there twice, and `StoreError` for a database
     that cannot be opened.
     """
     own = _by_name(workflows)
-    location = parse_location(url).resolved()
-    with open_readonly(url) as database:  # which refuses what is no database of ours
-        if database.schema_version < len(MIGRATIONS):
-            raise StoreError(
-                f"database {location} has schema version {database.schema_version}, and this version of cloacina reads "
-                f"{len(MIGRATIONS)}: the first runner of this version brings it there"
-            )
-    store = Database(location).reader()
+    location = read_location(url, schema)
+    store = _open_file(location) if isinstance(location, Location) else ServerBackend(location).looking()
     try:
         return Report(tuple(_examine(store, own)))
     finally:
         store.close()
+
+
+def _open_file(location: Location) -> ReadStore:
+    location = location.resolved()
+    with open_readonly(str(location)) as database:  # which refuses what is no database of ours
+        if database.schema_version < len(MIGRATIONS):
+            raise outdated(location, database.schema_version)
+    return Database(location).reader()
 
 
 def _examine(store: ReadStore, own: dict[str, Workflow]) -> Iterable[Finding]:

@@ -14,7 +14,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from cloacina.engine.liveness.lease import LeaseNote, Observer
+from cloacina.engine.liveness.files.lease import LeaseNote
+from cloacina.engine.liveness.files.observer import LeaseFiles
 from cloacina.errors import StoreRefused, StoreUnavailable
 from cloacina.model.context.context import Context
 from cloacina.model.status import AttemptState, ExecutionStatus, Reason
@@ -367,9 +368,9 @@ async def test_a_look_around_that_fails_is_told_and_tried_again(
 
 
 @pytest.fixture
-def observer(tmp_path: Path) -> tuple[Observer, HandClock, Path]:
+def observer(tmp_path: Path) -> tuple[LeaseFiles, HandClock, Path]:
     clock = HandClock()
-    return Observer(tmp_path, clock), clock, tmp_path
+    return LeaseFiles(tmp_path, clock), clock, tmp_path
 
 
 @pytest.fixture
@@ -385,11 +386,11 @@ def note(file: Path, given_up: bool = False) -> None:
 
 
 def test_a_folder_that_is_not_there_has_no_runners(tmp_path: Path) -> None:
-    assert Observer(tmp_path / "none", HandClock()).dead("me") == {}
+    assert LeaseFiles(tmp_path / "none", HandClock()).dead("me") == {}
 
 
 @pytest.mark.parametrize(("given_up", "reason"), [(False, Reason.CRASH), (True, Reason.LOST_LEASE)])
-def test_a_free_lock(observer: tuple[Observer, HandClock, Path], given_up: bool, reason: Reason) -> None:
+def test_a_free_lock(observer: tuple[LeaseFiles, HandClock, Path], given_up: bool, reason: Reason) -> None:
     note(observer[2] / "other", given_up)
     note(observer[2] / "me")
     assert observer[0].dead("me") == {"other": reason}
@@ -397,7 +398,7 @@ def test_a_free_lock(observer: tuple[Observer, HandClock, Path], given_up: bool,
     assert observer[0].dead("me") == {}
 
 
-def test_a_held_lock(observer: tuple[Observer, HandClock, Path], locked: Path) -> None:
+def test_a_held_lock(observer: tuple[LeaseFiles, HandClock, Path], locked: Path) -> None:
     watch, clock, _ = observer
     note(locked)
     os.utime(locked, (1, 1))
@@ -415,7 +416,7 @@ def test_a_held_lock(observer: tuple[Observer, HandClock, Path], locked: Path) -
 
 @pytest.mark.parametrize("content", [b"", b"{", b"nonsense"])
 def test_a_file_that_is_still_being_made_has_time(
-    observer: tuple[Observer, HandClock, Path], content: bytes
+    observer: tuple[LeaseFiles, HandClock, Path], content: bytes
 ) -> None:
     watch, clock, path = observer
     (path / "other").write_bytes(content)

@@ -12,8 +12,8 @@ import apsw
 import pytest
 
 from cloacina.clock import SystemClock, system_randomness
-from cloacina.engine.liveness import doorbell
-from cloacina.engine.liveness.doorbell import INTERVAL, Doorbell
+from cloacina.engine.liveness.files import doorbell
+from cloacina.engine.liveness.files.doorbell import INTERVAL, FileDoorbell
 from cloacina.engine.storage.file_watch import FileWatch
 from cloacina.engine.storage.storage import Storage
 from support.clock import HandClock, until
@@ -34,7 +34,7 @@ async def test_a_commit_in_the_same_tick_of_the_file_systems_clock_is_noticed(tm
         os.utime(tmp_path / "work.db-wal", ns=(1, 1))
 
     clock = HandClock()
-    bell = Doorbell(storage, clock, notice)
+    bell = FileDoorbell(storage, clock, notice)
     try:
         for _ in range(5):
             commit()
@@ -65,7 +65,7 @@ async def test_a_look_at_a_file_that_nobody_writes_runs_no_sql(tmp_path: Path) -
     async def notice() -> None:
         raise AssertionError("nobody wrote")
 
-    bell = Doorbell(storage, clock, notice)
+    bell = FileDoorbell(storage, clock, notice)
     bell.start()
     clock.advance(INTERVAL)  # it asks once more after what was written before it began
     await until(lambda: bell._answering is None, "the answer")
@@ -98,7 +98,7 @@ class Slow:
         return job(self)
 
 
-async def looks(clock: HandClock, bell: Doorbell, seconds: float) -> None:
+async def looks(clock: HandClock, bell: FileDoorbell, seconds: float) -> None:
     """Let so much time go by, and all looks that fall due in it come to their end."""
     end = clock.monotonic() + seconds
     while clock.monotonic() < end:
@@ -114,7 +114,7 @@ async def test_a_commit_that_a_slow_disk_takes_long_after_it_was_written_is_noti
         nonlocal rung
         rung += 1
 
-    bell = Doorbell(cast(Any, storage), clock, ring)
+    bell = FileDoorbell(cast(Any, storage), clock, ring)
     bell.start()
     await looks(clock, bell, 1)
     storage.written, storage.busy = 1, True
@@ -138,7 +138,7 @@ async def test_what_failed_after_a_ring_is_done_again() -> None:
         if rung == 1:
             raise OSError("once")
 
-    bell = Doorbell(cast(Any, storage), clock, ring)
+    bell = FileDoorbell(cast(Any, storage), clock, ring)
     bell.start()
     storage.written, storage.visible = 1, True
     await looks(clock, bell, 1)
@@ -157,7 +157,7 @@ class Bell:
     async def __aenter__(self) -> Bell:
         await self.storage.open(system_randomness())
         self.other = apsw.Connection(str(self._path))
-        self.bell = Doorbell(self.storage, SystemClock(), self._ring)
+        self.bell = FileDoorbell(self.storage, SystemClock(), self._ring)
         self.bell.start()
         return self
 

@@ -17,6 +17,7 @@ from cloacina.errors import ValidationError
 from cloacina.settings import Settings
 
 NAMES = [field.name for field in fields(Settings)]
+NUMBERS = [field.name for field in fields(Settings) if field.type != "bool"]
 
 
 def test_the_window_follows_the_slots() -> None:
@@ -41,7 +42,7 @@ def test_they_are_frozen() -> None:
 
 
 @pytest.mark.parametrize("value", [-1, True, "5", None, float("nan"), float("inf"), []])
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", NUMBERS)
 def test_bad_values_are_refused_by_name(name: str, value: Any) -> None:
     with pytest.raises(ValidationError, match=name):
         Settings(**{name: value})
@@ -58,11 +59,22 @@ def test_a_fraction_of_a_slot_is_refused() -> None:
         Settings(async_slots=1.5)  # type: ignore[arg-type]
 
 
-def test_the_environment_sets_every_field_and_arguments_win() -> None:
-    environ = {f"CLOACINA_{name.upper()}": "3" for name in NAMES}
+@pytest.mark.parametrize("value", [0, 1, "yes", None])
+def test_what_is_not_true_or_false_is_refused_by_name(value: Any) -> None:
+    with pytest.raises(ValidationError, match="allow_unsafe_server"):
+        Settings(allow_unsafe_server=value)
+
+
+def test_only_the_program_itself_can_allow_an_unsafe_server() -> None:
+    assert not Settings.from_environment({"CLOACINA_ALLOW_UNSAFE_SERVER": "1"}).allow_unsafe_server
+    assert Settings.from_environment({}, allow_unsafe_server=True).allow_unsafe_server
+
+
+def test_the_environment_sets_every_number_and_arguments_win() -> None:
+    environ = {f"CLOACINA_{name.upper()}": "3" for name in NUMBERS}
     found = Settings.from_environment({**environ, "CLOACINA_UNRELATED": "x", "LEASE": "9"}, lease=4.0)
-    assert {name: getattr(found, name) for name in NAMES} == {
-        name: 4.0 if name == "lease" else 3 for name in NAMES
+    assert {name: getattr(found, name) for name in NUMBERS} == {
+        name: 4.0 if name == "lease" else 3 for name in NUMBERS
     }
 
 

@@ -27,6 +27,9 @@ class Claims:
         self._reader = reader
         self._clock = clock
         self._window = settings.window
+        self._slots = settings.async_slots + settings.thread_slots + settings.process_slots
+        self.peers = 0
+        """How many other runners are alive, as far as is known: what waits is theirs too."""
         self._pause = settings.poll_interval
         self._poke = poke
         self._alarm: tuple[int, Timer] | None = None
@@ -64,16 +67,18 @@ class Claims:
     def request(self, now: int, active: int, tasks_wait: bool) -> ClaimRequest | None:
         """What to claim now, with ``active`` executions in the window, or None.
 
-        While ready tasks wait for slots there is no hurry: then it asks once a quarter of the window is free.
+        While ready tasks wait for slots there is no hurry: then it asks once a quarter of the window is free. Beside
+        other runners nothing is claimed that could not run at once, and not all of it in one go.
         """
-        free = self._window - active
+        window = min(self._window, self._slots) if self.peers else self._window
+        free, quarter = window - active, max(window // 4, 1)
         versions = self._registry.versions()
         if not self.unowned_work or self._closed or not versions or free <= 0:
             return None
-        if tasks_wait and free < self._window // 4:
+        if tasks_wait and (self.peers or free < quarter):
             return None
         self._again = False
-        return ClaimRequest(versions, free, now)
+        return ClaimRequest(versions, min(free, quarter) if self.peers else free, now)
 
     def answered(self, request: ClaimRequest, found: int) -> None:
         """A claim found so many executions."""

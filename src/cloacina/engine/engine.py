@@ -23,7 +23,8 @@ from cloacina.engine.executors.callbacks import Callbacks
 from cloacina.engine.executors.process.place import refuse_while_loading
 from cloacina.engine.executors.roster import Roster
 from cloacina.engine.incarnation import Incarnation, Means
-from cloacina.engine.liveness.lease import FileLease, Lease, MemoryLease, Observer
+from cloacina.engine.liveness.lease import Lease
+from cloacina.engine.liveness.presence import Presence, presence_of
 from cloacina.engine.liveness.recovery import Recovery
 from cloacina.engine.registry import Registry
 from cloacina.engine.service import Service
@@ -50,6 +51,7 @@ class Engine:
     life: Incarnation
     access: Access
     upkeep: Upkeep
+    _presence: Presence
 
     def __init__(
         self,
@@ -88,7 +90,7 @@ class Engine:
         for workflow in workflows:
             self.registry.add(workflow)
         self._storage = Storage(self.url, self._payloads, self.schema)
-        await self._storage.open(self._randomness)
+        await self._storage.open(self._randomness, self.settings.start_patience)
         try:
             await self._open(self._storage)
         except BaseException:
@@ -120,6 +122,7 @@ class Engine:
         await self._callbacks.finish()
         for life in (*self._former, self.life):
             await life.closed()
+        await self._presence.close()
         await self._storage.close()
         self._answer_all(
             RunnerClosed(
@@ -142,6 +145,7 @@ class Engine:
         task = asyncio.ensure_future(work)
         if not (await asyncio.wait({task}, timeout=max(grace, 1.0)))[0]:
             self.means.writer.give_up()
+            self.means.reader.give_up()
         await task
 
     def check(self, *, leaving: bool = False) -> None:
@@ -161,16 +165,16 @@ class Engine:
             await self._register([self.registry.get(workflow.name)])
             await self._adoption.look()
             self.life.claims.look_for_work()
+            self.access.bell.ring()
 
     async def _open(self, storage: Storage) -> None:
         limits = Limits(self.settings.max_value_bytes, self.settings.max_context_bytes)
-        self.access = Access(
-            storage,
-            self.settings,
-            self.clock,
-            changed=self._look_around,
-            stored=self._stored,
+        self._presence = presence_of(
+            storage, self.settings, self.clock, self._randomness, self._look_around
         )
+        await self._presence.open()
+        bell = self._presence.bell
+        self.access = Access(storage, self.settings, self.clock, bell, stored=self._stored)
         self.access.left = self._obey
         self.access.forks.registry = self.registry
         self.means = Means(
@@ -184,6 +188,7 @@ class Engine:
             self.access.hub,
             self._callbacks,
             self._roster.factories,
+            bell.ring,
         )
         self._adoption = Adoption(
             lambda: [workflow for workflow in self.registry.all() if workflow.name in self._registered],
@@ -193,12 +198,10 @@ class Engine:
             found=lambda: self.life.claims.look_for_work(),
             aside=self._set_aside,
         )
-        if storage.folder is not None:
-            observer = Observer(storage.folder, self.clock)
-            self._recovery = Recovery(storage, observer, self.clock, self._look_around)
-            self._services.append(
-                Service("recovery", self._recovery.tick, self.settings.poll_interval, self.clock)
-            )
+        observer = self._presence.observer
+        if observer is not None:
+            self._recovery = Recovery(storage, observer, self.clock, self._found)
+            self._services.append(Service("recovery", self._recovery.tick, observer.interval, self.clock))
             self._services.append(
                 Service("adoption", self._adoption.tick, self.settings.poll_interval, self.clock)
             )
@@ -211,17 +214,22 @@ class Engine:
             await try_again(storage.writer, storage.reader, self.clock)
         self.life.claims.look_for_work()
         self.life.claims.expect_sleepers()
-        if storage.folder is not None:
-            self.access.bell.start()
+        bell.start()
+        bell.ring()
         for service in self._services:
             service.start()
 
     async def _begin_life(self) -> None:
-        self.life = Incarnation(self.means, self._lease, self._lost)
-        self.life.lease.hold()
-        row = RunnerRow(
-            self.life.runner, socket.gethostname(), os.getpid(), self.clock.now(), RunnerState.ALIVE, 0
-        )
+        life = Incarnation(self.means, self._lease, self._lost)
+        try:
+            await life.lease.hold()
+        except BaseException:
+            life.abandon()
+            await life.closed()
+            life.lease.release()
+            raise
+        self.life = life  # only now, so that its registration is the first that it writes
+        row = RunnerRow(life.runner, socket.gethostname(), os.getpid(), self.clock.now(), RunnerState.ALIVE, 0)
         if self._recovery is not None:
             self._recovery.me = row.id
         self._adoption.me = row.id
@@ -233,6 +241,8 @@ class Engine:
             with suppress(StoreError):
                 await self._in_time(self._end_life(self.life, Reason.SHUTDOWN), 0)
             await self.life.closed()
+        if hasattr(self, "_presence"):
+            await self._presence.close()
         await self._storage.close()
 
     async def _end_life(self, life: Incarnation, reason: Reason) -> None:
@@ -241,15 +251,13 @@ class Engine:
             await self.means.writer.run(lambda store: store.recover(life.runner, reason, now))
         finally:
             life.lease.release()
+        self.access.bell.ring()
 
     def _lease(self, runner: str) -> Lease:
-        if self._storage.folder is None:
-            return MemoryLease()
-
         def lost(why: str) -> None:
             self._lost(runner, Fenced(f"the runner gave up its lease: {why}"))
 
-        return FileLease(self._storage.folder, runner, self.settings, self.clock, lost)
+        return self._presence.lease(runner, lost)
 
     async def _register(self, workflows: Sequence[Workflow]) -> None:
         rows = [(workflow.name, workflow.version, workflow.to_json()) for workflow in workflows]
@@ -257,6 +265,11 @@ class Engine:
         if rows:
             await self.means.writer.run(lambda store: store.register_versions(runner, rows, now))
             self._registered |= {workflow.name for workflow in workflows}
+
+    async def _found(self) -> None:
+        """A runner died, and what it owned is free."""
+        self.access.bell.ring()
+        await self._look_around()
 
     async def _look_around(self) -> None:
         """Another process wrote, or a runner died: there may be work, commands, and executions that ended."""

@@ -62,6 +62,8 @@ class Means:
     hub: Hub
     callbacks: Callbacks
     executors: Mapping[str, ExecutorFactory]
+    ring: Callable[[], None]
+    """Tells other processes that something was committed that may concern them."""
 
 
 class Incarnation:
@@ -246,6 +248,7 @@ class Incarnation:
         self.drivers.pop(driver.id, None)
         self._count(driver, False)
         self._set_alarm(driver)
+        self.means.ring()
         if driver.status is ExecutionStatus.PARKED and driver.draft.progress is not None:
             why = f"execution {driver.id} was set aside: {driver.draft.progress.error}"
             self.means.hub.refuse(driver.id, ExecutionParked(why))
@@ -318,6 +321,8 @@ class Incarnation:
             if unanswered is not None:
                 unanswered[1](None)
             driver.committed(now)
+        if any(item.obeyed for item in batch.items):
+            self.means.ring()
         if batch.claim is not None:
             self.claims.answered(batch.claim, len(written.claimed))
             self._take_over(written.claimed)

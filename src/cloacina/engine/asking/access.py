@@ -38,7 +38,7 @@ from cloacina.store.rows import Command, ExecutionFilter, StoredExecution
 class Access:
     """See the module's text.
 
-    ``changed`` is called when another process wrote, ``stored`` when there may be something new to claim.
+    ``stored`` is called when there may be something new to claim.
     """
 
     def __init__(
@@ -46,15 +46,15 @@ class Access:
         storage: Storage,
         settings: Settings,
         clock: Clock,
+        bell: Doorbell,
         *,
-        changed: Callable[[], Awaitable[None]],
         stored: Callable[[], None],
     ) -> None:
         self.writer = storage.writer
         self.reader = storage.reader
         self.hub = Hub()
-        self.bell = Doorbell(storage, clock, changed)
-        self.intake = Intake(storage, settings.max_pending, stored)
+        self.bell = bell
+        self.intake = Intake(storage, settings.max_pending, self._stored_here)
         self.left: Callable[[], Awaitable[None]] | None = None
         """Called after a command was left for an owner, who may be in this process."""
         self._clock = clock
@@ -181,9 +181,15 @@ class Access:
             raise unknown(command.execution)
         if sent[0].terminal:
             await self.tell([command.execution])
-        elif not sent[1]:
-            self._stored()
+        elif sent[1]:
+            self.bell.ring()
+        else:
+            self._stored_here()
         return sent
+
+    def _stored_here(self) -> None:
+        self._stored()
+        self.bell.ring()
 
 
 def _same(result: ExecutionResult) -> ExecutionResult:

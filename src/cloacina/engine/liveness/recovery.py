@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from cloacina.clock import Clock
-from cloacina.engine.liveness.lease import Observer
+from cloacina.engine.liveness.observer import Observer
 from cloacina.engine.storage.storage import Storage
+from cloacina.errors import StoreBusy
 from cloacina.model.status import Reason
 from cloacina.observe.logs import get_logger
+from cloacina.store.port import WriteStore
 
 log = get_logger("recovery")
 
@@ -28,11 +30,9 @@ class Recovery:
         found: Callable[[], Awaitable[None]],
     ) -> None:
         self._writer = storage.writer
-        self._reader = storage.reader
         self._observer = observer
         self._clock = clock
         self._found = found
-        self._alive: frozenset[str] = frozenset()
         self.me = ""
         """The id of this process's own runner."""
 
@@ -46,30 +46,33 @@ class Recovery:
             log.warning("executions freed whose owner nobody knows: %d", freed)
 
     async def tick(self) -> None:
-        """One look at the lease files."""
+        """One look at the leases."""
         if await self._bury():
             await self._found()
 
     async def learn_runners(self) -> None:
         """Another process wrote: perhaps there are new runners."""
-        rows = await self._reader.run(lambda store: store.runners())
-        self._alive = frozenset(row.id for row in rows)
+        await self._observer.learn()
 
-    async def recover(self, runner: str, reason: Reason) -> None:
-        """Declare one runner dead."""
+    async def recover(self, runner: str, reason: Reason) -> bool:
+        """Declare one runner dead; False if it, or somebody who does the same, is just writing: look again later."""
         now = self._clock.now()
-        freed = await self._writer.run(lambda store: store.recover(runner, reason, now))
-        self._alive -= {runner}
+
+        def once(store: WriteStore) -> int | None:
+            try:
+                return store.recover(runner, reason, now)
+            except StoreBusy:
+                return None
+
+        freed = await self._writer.run(once)
         if freed:
             log.warning("runner %s is dead (%s); executions freed: %d", runner, reason, freed)
+        return freed is not None
 
     async def _bury(self) -> bool:
-        dead = self._observer.dead(self.me)
-        files = set(self._observer.files())
-        for runner in self._alive:
-            if runner not in files and runner != self.me:
-                dead[runner] = Reason.CRASH
-        for runner, reason in dead.items():
-            await self.recover(runner, reason)
-            self._observer.remove(runner)
-        return bool(dead)
+        buried = False
+        for runner, reason in (await self._observer.dead(self.me)).items():
+            if await self.recover(runner, reason):
+                await self._observer.bury(runner)
+                buried = True
+        return buried

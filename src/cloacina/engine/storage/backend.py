@@ -97,6 +97,7 @@ class ServerBackend:
         self.writer: Callable[[], WriteStore] = database.writer
         self.submitter: Callable[[], WriteStore] | None = database.submitter
         self.reader: Callable[[], ReadStore] = database.reader
+        self.looking: Callable[[], ReadStore] = database.looking
 
     def warn(self) -> None:
         """Nothing: what is wrong with a server is found when it is opened."""

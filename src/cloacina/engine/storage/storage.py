@@ -72,25 +72,29 @@ class Storage:
         """See `cloacina.store.sqlite.copies.backup.back_up`. Blocks; for a thread of its own."""
         return self._backend.back_up(target, overwrite=overwrite, go_on=go_on)
 
-    async def open(self, randomness: Randomness) -> None:
-        """Open the stores. Raises `StoreError` and leaves nothing open if that fails."""
+    async def open(self, randomness: Randomness, patience: float = 0.0) -> None:
+        """Open the stores; a database that cannot be reached is waited for ``patience`` seconds.
+
+        Raises `StoreError` and leaves nothing open if that fails.
+        """
         loop = asyncio.get_running_loop()
         backend = self._backend
         backend.warn()
         self.writer = StoreThread("writer", loop, randomness)
         try:
-            store = await self.writer.open(self._open_writer)
+            store = await self.writer.open(self._open_writer, patience)
             self.writer.afterwards(store.checkpoint_if_due)
-            if backend.submitter is None:
+            submitter = backend.submitter
+            if submitter is None:
                 self.submitter = self.writer
             else:
                 self.submitter = StoreThread("submitter", loop, randomness)
-                await self.submitter.open(lambda: self._encoding(backend.submitter()))
+                await self.submitter.open(lambda: self._encoding(submitter()), patience)
             if backend.one_thread:
                 self.reader = StoreThread[ReadStore].beside(self.writer, self._decoding(backend.reader()))
             else:
                 self.reader = StoreThread("reader", loop, randomness)
-                await self.reader.open(lambda: self._decoding(backend.reader()))
+                await self.reader.open(lambda: self._decoding(backend.reader()), patience)
         except BaseException:
             await self.close()
             raise

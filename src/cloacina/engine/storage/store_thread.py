@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import Callable
 from functools import partial
+from math import inf
 from queue import SimpleQueue
 from typing import Any, Generic, TypeVar
 
@@ -35,14 +36,14 @@ class StoreThread(Generic[S]):
         self._line = _Line(name, loop, randomness)
         self._between: Callable[[], None] | None = None
 
-    async def open(self, factory: Callable[[], S]) -> S:
-        """Open the store on the thread; an error is raised at once, without another try.
+    async def open(self, factory: Callable[[], S], patience: float = 0.0) -> S:
+        """Open the store on the thread; what a wait can mend is tried again for ``patience`` seconds.
 
         `stop` closes it even if the caller did not wait for it to be open.
         """
 
         def work() -> None:
-            self._store = factory()
+            self._store = self._line.persist(factory, patience)
 
         await self._answer(work)
         return self._store
@@ -136,20 +137,20 @@ class _Line:
         self.thread = threading.Thread(target=self._serve, name=f"cloacina-{name}", daemon=True)
         self.thread.start()
 
-    def persist(self, job: Callable[[], T]) -> T:
-        """Run ``job``, again and again while only time is needed."""
+    def persist(self, job: Callable[[], T], patience: float = inf) -> T:
+        """Run ``job``, again and again while only time is needed, with pauses of ``patience`` seconds in all."""
         pause, silent_for = FIRST_PAUSE, SAY_AGAIN_AFTER
         while True:
             try:
                 return job()
             except StoreError as error:
-                if not error.retryable or self.stopping.is_set():
+                if not error.retryable or self.stopping.is_set() or patience <= 0:
                     raise
                 if silent_for >= SAY_AGAIN_AFTER:
                     log.warning("the database does not take part for now, trying again: %s", error)
                     silent_for = 0.0
             self.stopping.wait(pause * (0.5 + self._randomness.random()))
-            silent_for += pause
+            silent_for, patience = silent_for + pause, patience - pause
             pause = min(2 * pause, LONGEST_PAUSE)
 
     def _serve(self) -> None:

@@ -27,9 +27,8 @@ class Upkeep:
 
     def start(self) -> None:
         """Begin; what is in memory has no files, and nothing in it is old."""
-        in_file = self._storage.folder is not None
-        self.retention.start(at_once=in_file)
-        if in_file:
+        self.retention.start(at_once=self._storage.shared)
+        if self._storage.folder is not None:
             self._watch.start()
 
     async def stop(self) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from cloacina.errors import ValidationError
 from cloacina.model.status import ExecutionStatus, Reason
+from cloacina.store.migrations import MIGRATIONS, outdated
 from cloacina.store.nouns import checkpoints, commands, forks, reads, retention, runners
 from cloacina.store.nouns import versions as version_rows
 from cloacina.store.postgres import claims, executions, groups, unowned
 from cloacina.store.postgres.location import ServerLocation
-from cloacina.store.postgres.prepare import prepare
+from cloacina.store.postgres.prepare import prepare, schema_version
 from cloacina.store.postgres.server.connection import Connection
 from cloacina.store.rows import (
     ClaimRequest,
@@ -54,8 +56,25 @@ class PostgresDatabase:
         return PostgresWriter(Connection(self.location, settings={"lock_timeout": KEY_PATIENCE}))
 
     def reader(self) -> PostgresReader:
-        """Open the store that reads."""
+        """Open the store that reads; the schema was prepared by `writer`."""
         return PostgresReader(Connection(self.location))
+
+    def looking(self) -> PostgresReader:
+        """Open the store that reads where nobody prepares the schema.
+
+        Raises `ValidationError` if there is none, and `StoreError` as `writer` does, also for an older schema.
+        """
+        connection = Connection(self.location)
+        try:
+            version = schema_version(connection)
+            if not version:
+                raise ValidationError(f"there is no database {self.location}: a runner makes it")
+            if version < len(MIGRATIONS):
+                raise outdated(self.location, version)
+        except BaseException:
+            connection.close()
+            raise
+        return PostgresReader(connection)
 
 
 class PostgresWriter:

@@ -37,7 +37,7 @@ def prepare(connection: Connection) -> None:
     """
     for left in reversed(range(_TRIES)):
         try:
-            if _version(connection) < len(MIGRATIONS):
+            if schema_version(connection) < len(MIGRATIONS):
                 _make_or_migrate(connection)
             return
         except (StoreBusy, StoreRefused):  # somebody makes the same objects just now
@@ -48,10 +48,10 @@ def prepare(connection: Connection) -> None:
 def migrate(connection: Connection) -> None:
     """Bring the schema, which is there, to this version, within the current transaction."""
     schema = connection.location.schema
-    version = _version(connection)
+    version = schema_version(connection)
     if version:
         connection.script(_LOCK.format(schema=schema))
-        version = _version(connection)
+        version = schema_version(connection)
     for script in MIGRATIONS[version:]:
         connection.script(render_script(script, schema))
     if version == 0:
@@ -59,7 +59,7 @@ def migrate(connection: Connection) -> None:
     connection.change(_KNOW, (str(len(MIGRATIONS)),))
 
 
-def _version(connection: Connection) -> int:
+def schema_version(connection: Connection) -> int:
     """The version of the schema, 0 if there is none or nothing in it. Raises `StoreCorrupt`, `SchemaTooNew`."""
     schema = connection.location.schema
     tables = {record[0] for record in connection.records(_TABLES, (schema,))}
@@ -92,7 +92,7 @@ def _make_or_migrate(connection: Connection) -> None:
             connection.script(f'CREATE SCHEMA "{schema}"')
         elif not may_change[0][0]:
             raise StoreUnavailable(
-                f"database {connection.location} has tables of schema version {_version(connection)}, not "
+                f"database {connection.location} has tables of schema version {schema_version(connection)}, not "
                 f"{len(MIGRATIONS)}, and this login may not change them; let the administrator update the tenants "
                 "(cloacina.tenants)"
             )

@@ -253,7 +253,7 @@ def _telling(what: str) -> Generator[None, None, None]:
     except AdminError:
         raise
     except StoreError as error:
-        code, said = getattr(error.__cause__, "sqlstate", None), str(error.__cause__)
+        code, said = getattr(error.__cause__, "sqlstate", None), " ".join(str(error.__cause__).split())
         if code == _NO_RIGHTS:
             raise AdminError(
                 f"{what}: {said}; the login must be a superuser, or have CREATEROLE and own the database"

@@ -1,0 +1,1 @@
+"""Leases, looks and the doorbell on SQLite, where they are files."""
