@@ -10,7 +10,7 @@ from cloacina.errors import StoreBusy, StoreCorrupt, StoreError, StoreRefused, S
 from cloacina.store.postgres.server.errors import lost_connection, translate
 
 CLASSES: dict[type[StoreError], str] = {
-    StoreBusy: "40001 40P01 55P03 55006",
+    StoreBusy: "40001 40P01 55P03 55006 42P06 42P07",
     StoreTimeout: "57014 25P03 25P04",
     StoreUnavailable: "08000 08003 08006 57P01 57P02 57P03 25006 53000 53100 53200 53300 28000 28P01 3D000 3F000 "
     "42P01 42501 42703 42601 25P02 0A000 XX000 58030 55000 F0000 99999",

@@ -104,7 +104,7 @@ def claimed(
     """What the statement took, highest priority first, then oldest, with attempts and commands."""
     rows = [tuple(record)[2:] for record in found if record["id"] is not None]
     try:
-        taken = executions.read(connection, rows)
+        taken = executions.read(connection.location, rows)
     except StoreCorrupt:
         return _load_or_park(connection, [row[0] for row in rows], request.now)
     taken.sort(key=lambda stored: (-stored.priority, stored.id))

@@ -46,15 +46,15 @@ def load(connection: Connection, ids: Sequence[str], *, attempts: bool) -> list[
         rows = {row[0]: row for row in connection.rows(_CHOSEN, (chosen,))}
         tried = connection.rows(_ATTEMPTS, (chosen,)) if attempts else []
     by_execution = {id: [row[1:] for row in own] for id, own in groupby(tried, key=itemgetter(0))}
-    return read(connection, [(*rows[id], by_execution.get(id, ())) for id in ids if id in rows])
+    return read(connection.location, [(*rows[id], by_execution.get(id, ())) for id in ids if id in rows])
 
 
-def read(connection: Connection, rows: Sequence[tuple[Any, ...]]) -> list[StoredExecution]:
+def read(location: object, rows: Sequence[tuple[Any, ...]]) -> list[StoredExecution]:
     """Rows of `columns`, perhaps with their attempts, as values. Raises `StoreCorrupt` as `load` does."""
     try:
         return msgspec.convert(rows, list[StoredExecution])
     except msgspec.ValidationError as error:
         named = ", ".join(row[0] for row in rows[:3])
         raise StoreCorrupt(
-            f"database {connection.location}: a row of execution {named} was changed by hand ({error}); mend it"
+            f"database {location}: a row of execution {named} was changed by hand ({error}); mend it"
         ) from error

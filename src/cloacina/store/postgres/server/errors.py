@@ -64,6 +64,8 @@ MEANINGS: dict[str, Meaning] = {
     "40P01": _BUSY,
     "55P03": _BUSY,
     "55006": _BUSY,
+    "42P06": _BUSY,  # somebody else has just made the same schema or table
+    "42P07": _BUSY,
     "57014": _SLOW,
     "25P03": _SLOW,
     "25P04": _SLOW,
