@@ -27,7 +27,7 @@ settings.load_profile("everyday")
 @pytest.fixture(autouse=True)
 def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     """The settings of whoever runs the tests must not change what they test."""
-    for name in [known for known in os.environ if known.startswith("CLOACINA_")]:
+    for name in [known for known in os.environ if known.startswith("CLOACINA_") or known == "DATABASE_URL"]:
         monkeypatch.delenv(name)
 
 

@@ -25,6 +25,8 @@ WITHOUT_TWIN = {"blocking", "serve"}
 """Public, but of no use on the twin."""
 VERBS = {"start": "open", "shutdown": "close"}
 """Methods that begin and end the portal itself, which all others only `call`."""
+LENT = "connection"
+"""The parameter that the portal hands on by itself, since what is done on it is done on the caller's thread."""
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -173,7 +175,10 @@ def _body(node: Function, original: str) -> Iterator[str]:
     arguments = _arguments(node)
     if isinstance(node, ast.AsyncFunctionDef):
         given = f", {arguments}" if arguments else ""
-        call = f"self._portal.{VERBS.get(node.name, 'call')}({original}.{node.name}{given})"
+        if any(argument.arg == LENT for argument in node.args.kwonlyargs):
+            call = f"self._portal.lend({LENT}, {original}.{node.name}{given})"
+        else:
+            call = f"self._portal.{VERBS.get(node.name, 'call')}({original}.{node.name}{given})"
     elif node.decorator_list:
         call = f"self._portal.read(lambda: {original}.{node.name})"
     else:
@@ -251,7 +256,7 @@ def _arguments(node: Function) -> str:
     given = [argument.arg for argument in [*node.args.posonlyargs, *node.args.args] if argument.arg != "self"]
     if node.args.vararg is not None:
         given.append(f"*{node.args.vararg.arg}")
-    given += [f"{argument.arg}={argument.arg}" for argument in node.args.kwonlyargs]
+    given += [f"{argument.arg}={argument.arg}" for argument in node.args.kwonlyargs if argument.arg != LENT]
     return ", ".join(given)
 
 

@@ -29,6 +29,7 @@ from cloacina.runner import Runner
 from cloacina.settings import Settings
 from cloacina.store.location import DEFAULT_URL
 from cloacina.store.payloads.payloads import Payloads
+from cloacina.store.postgres.joining.connections import Joinable
 
 
 class BlockingExecutionHandle:
@@ -339,6 +340,7 @@ class BlockingRunner(BlockingDesk):
         key: str | None = None,
         priority: int = 0,
         tags: Sequence[str] = (),
+        connection: Joinable | None = None,
     ) -> BlockingExecutionHandle:
         """Store a new execution; when this returns, it survives any crash.
 
@@ -347,10 +349,17 @@ class BlockingRunner(BlockingDesk):
         `IdempotencyConflict`. Of two executions that wait, the one with the higher ``priority`` starts first.
         Raises `ContextError` for a bad value in the input, `InputError` if it does not fit the workflow's model,
         `QueueFull` at the configured bound.
+
+        With a ``connection`` to this PostgreSQL database, of SQLAlchemy, psycopg or, where calls are awaited, asyncpg,
+        it is stored within the transaction that is open there: committed it is there and runs, rolled back it never
+        was. Before the commit its handle raises `ExecutionNotFound`. Raises `ValidationError` for a connection that
+        cannot be joined, `KeyBusy` if another open transaction has the key, and what the connection raises.
         """
         return BlockingExecutionHandle(
             self,
-            self._portal.call(self._own.submit, workflow, input, key=key, priority=priority, tags=tags).id,
+            self._portal.lend(
+                connection, self._own.submit, workflow, input, key=key, priority=priority, tags=tags
+            ).id,
         )
 
     def submit_many(
@@ -360,9 +369,15 @@ class BlockingRunner(BlockingDesk):
         *,
         priority: int = 0,
         tags: Sequence[str] = (),
+        connection: Joinable | None = None,
     ) -> list[BlockingExecutionHandle]:
-        """Store one execution per input in one transaction: all of them or none. At most 10,000."""
-        handles = self._portal.call(self._own.submit_many, workflow, inputs, priority=priority, tags=tags)
+        """Store one execution per input in one transaction: all of them or none. At most 10,000.
+
+        ``connection`` is as for `submit`.
+        """
+        handles = self._portal.lend(
+            connection, self._own.submit_many, workflow, inputs, priority=priority, tags=tags
+        )
         return [BlockingExecutionHandle(self, handle.id) for handle in handles]
 
     def execute(
@@ -476,6 +491,7 @@ class BlockingClient(BlockingDesk):
         key: str | None = None,
         priority: int = 0,
         tags: Sequence[str] = (),
+        connection: Joinable | None = None,
     ) -> BlockingExecutionHandle:
         """Store a new execution of a workflow that is known by name: see `BlockingRunner.submit`.
 
@@ -483,14 +499,27 @@ class BlockingClient(BlockingDesk):
         """
         return BlockingExecutionHandle(
             self,
-            self._portal.call(self._own.submit, workflow, input, key=key, priority=priority, tags=tags).id,
+            self._portal.lend(
+                connection, self._own.submit, workflow, input, key=key, priority=priority, tags=tags
+            ).id,
         )
 
     def submit_many(
-        self, workflow: str, inputs: Sequence[object], *, priority: int = 0, tags: Sequence[str] = ()
+        self,
+        workflow: str,
+        inputs: Sequence[object],
+        *,
+        priority: int = 0,
+        tags: Sequence[str] = (),
+        connection: Joinable | None = None,
     ) -> list[BlockingExecutionHandle]:
-        """Store one execution per input in one transaction: all of them or none. At most 10,000."""
-        handles = self._portal.call(self._own.submit_many, workflow, inputs, priority=priority, tags=tags)
+        """Store one execution per input in one transaction: all of them or none. At most 10,000.
+
+        ``connection`` is as for `BlockingRunner.submit`.
+        """
+        handles = self._portal.lend(
+            connection, self._own.submit_many, workflow, inputs, priority=priority, tags=tags
+        )
         return [BlockingExecutionHandle(self, handle.id) for handle in handles]
 
     def execute(

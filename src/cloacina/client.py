@@ -26,8 +26,9 @@ from cloacina.model.definition.hints import listing
 from cloacina.model.json.values import Limits, encode
 from cloacina.model.result import ExecutionResult
 from cloacina.settings import Settings
-from cloacina.store.location import DEFAULT_URL
+from cloacina.store.location import DEFAULT_URL, shown_url
 from cloacina.store.payloads.payloads import Payloads
+from cloacina.store.postgres.joining.connections import Joinable
 from cloacina.store.rows import NewExecution
 
 
@@ -108,28 +109,40 @@ class Client(Desk):
         key: str | None = None,
         priority: int = 0,
         tags: Sequence[str] = (),
+        connection: Joinable | None = None,
     ) -> ExecutionHandle:
         """Store a new execution of a workflow that is known by name: see `Runner.submit`.
 
         Raises `UnknownWorkflow` if no runner has ever registered one of that name.
         """
         options = SubmitOptions.checked(key, priority, tags)
+        joint = None if connection is None else await self._asked().join(connection)
         row = self._row(workflow, await self._version(workflow), input, options)
-        holder = await self._asked().intake.add(row)
+        holder = await self._asked().intake.add(row, joint)
         if holder is None:
             return ExecutionHandle(self, row.id)
         check_same(holder, row)
         return ExecutionHandle(self, holder.id)
 
     async def submit_many(
-        self, workflow: str, inputs: Sequence[object], *, priority: int = 0, tags: Sequence[str] = ()
+        self,
+        workflow: str,
+        inputs: Sequence[object],
+        *,
+        priority: int = 0,
+        tags: Sequence[str] = (),
+        connection: Joinable | None = None,
     ) -> list[ExecutionHandle]:
-        """Store one execution per input in one transaction: all of them or none. At most 10,000."""
+        """Store one execution per input in one transaction: all of them or none. At most 10,000.
+
+        ``connection`` is as for `Runner.submit`.
+        """
         options = SubmitOptions.checked(None, priority, tags)
+        joint = None if connection is None else await self._asked().join(connection)
         version = await self._version(workflow)
         rows = read_many(inputs, lambda input: self._row(workflow, version, input, options))
         if rows:
-            await self._asked().intake.add_all(rows)
+            await self._asked().intake.add_all(rows, joint)
         return [ExecutionHandle(self, row.id) for row in rows]
 
     async def execute(
@@ -161,8 +174,9 @@ class Client(Desk):
         if found is None:
             known = await access.reader.run(lambda store: store.workflows())
             raise UnknownWorkflow(
-                f"no runner has ever registered a workflow named {workflow!r:.80} with database {self._url} (known: "
-                f"{listing(known) or 'none'}): start one that has it, or correct the name or the database"
+                f"no runner has ever registered a workflow named {workflow!r:.80} with database "
+                f"{shown_url(self._url)} (known: {listing(known) or 'none'}): start one that has it, or correct the "
+                "name or the database"
             )
         return found[0]
 
@@ -186,7 +200,7 @@ class Client(Desk):
         return self._access
 
     def __repr__(self) -> str:
-        return f"Client({self._url!r})"
+        return f"Client({shown_url(self._url)!r})"
 
 
 def _nothing() -> None:

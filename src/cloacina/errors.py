@@ -15,7 +15,8 @@
     │   └── ContextConflict                two branches wrote one key and the workflow forbids it
     ├── TaskError                          raised by bodies on purpose
     │   ├── TransientError                 worth another attempt
-    │   │   └── ProcessCrashed             the process of a body ended before the body did
+    │   │   ├── ProcessCrashed             the process of a body ended before the body did
+    │   │   └── TransactionError           the transaction of a body came to nothing; what it wrote is rolled back
     │   └── PermanentError                 never retried
     │       └── CheckpointError            a checkpoint was used in a way that cannot be repeated
     ├── ExecutionError                     about one execution
@@ -121,6 +122,13 @@ class TransientError(TaskError):
 
 class ProcessCrashed(TransientError):
     """The process that a body ran in ended before the body did; the message names the signal or exit code."""
+
+
+class TransactionError(TransientError):
+    """The transaction of a body came to nothing: a statement failed, it took too long, or its connection was lost.
+
+    All that the body wrote through it is rolled back.
+    """
 
 
 class PermanentError(TaskError):

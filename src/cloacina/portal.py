@@ -13,9 +13,11 @@ import threading
 from collections.abc import Callable, Coroutine
 from concurrent import futures
 from contextlib import suppress
+from functools import partial
 from inspect import CORO_CREATED, getcoroutinestate
 from typing import Any, ParamSpec, TypeAlias, TypeVar
 
+from cloacina.engine.asking.joining import Lent
 from cloacina.errors import ForkedProcess, RunnerClosed, ValidationError, WrongThread
 from cloacina.observe.logs import get_logger
 
@@ -48,15 +50,28 @@ class Portal:
         Raises `WrongThread` on the loop's own thread, `RunnerClosed` if the loop does not run or stops
         meanwhile, `ForkedProcess` after a fork.
         """
+        return self._waited(partial(request, *args, **kwargs), _ended)
+
+    def lend(
+        self, connection: object, request: Callable[..., Coroutine[Any, Any, T]], /, *args: Any, **kwargs: Any
+    ) -> T:
+        """`call` with ``connection=``, if there is one; what is done on that is done on this thread, meanwhile."""
+        if connection is None:
+            return self.call(request, *args, **kwargs)
+        lent = Lent(connection)
+        return self._waited(partial(request, *args, connection=lent, **kwargs), lent.serve)
+
+    def _waited(self, request: Request[[], T], ended: Callable[[futures.Future[T], float], bool]) -> T:
+        """Run ``request()`` on the loop; ``ended`` waits some seconds for its end and returns True when it has come."""
         loop = self._checked()
-        coroutine = request(*args, **kwargs)
+        coroutine = request()
         try:
             future = asyncio.run_coroutine_threadsafe(coroutine, loop)
         except RuntimeError:
             coroutine.close()
             raise RunnerClosed(self.closed) from None
         try:
-            while not futures.wait((future,), LOOK_AGAIN).done:
+            while not ended(future, LOOK_AGAIN):
                 if not loop.is_running():
                     raise RunnerClosed(self.closed)
             return future.result()
@@ -197,3 +212,7 @@ class OwnLoop(Portal):
         ended = asyncio.run_coroutine_threadsafe(self._last(), loop)
         futures.wait((ended,), LAST_GRACE)
         self._end()
+
+
+def _ended(call: futures.Future[Any], seconds: float) -> bool:
+    return bool(futures.wait((call,), seconds).done)

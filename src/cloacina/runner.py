@@ -25,8 +25,9 @@ from cloacina.model.result import ExecutionResult
 from cloacina.model.routing.routing import RoutingRule
 from cloacina.model.workflow import Workflow
 from cloacina.settings import Settings
-from cloacina.store.location import DEFAULT_URL
+from cloacina.store.location import DEFAULT_URL, shown_url
 from cloacina.store.payloads.payloads import Payloads
+from cloacina.store.postgres.joining.connections import Joinable
 
 if TYPE_CHECKING:
     from cloacina.blocking import BlockingRunner
@@ -169,6 +170,7 @@ class Runner(Desk):
         key: str | None = None,
         priority: int = 0,
         tags: Sequence[str] = (),
+        connection: Joinable | None = None,
     ) -> ExecutionHandle:
         """Store a new execution; when this returns, it survives any crash.
 
@@ -177,10 +179,15 @@ class Runner(Desk):
         `IdempotencyConflict`. Of two executions that wait, the one with the higher ``priority`` starts first.
         Raises `ContextError` for a bad value in the input, `InputError` if it does not fit the workflow's model,
         `QueueFull` at the configured bound.
+
+        With a ``connection`` to this PostgreSQL database, of SQLAlchemy, psycopg or, where calls are awaited, asyncpg,
+        it is stored within the transaction that is open there: committed it is there and runs, rolled back it never
+        was. Before the commit its handle raises `ExecutionNotFound`. Raises `ValidationError` for a connection that
+        cannot be joined, `KeyBusy` if another open transaction has the key, and what the connection raises.
         """
         self._check_loop()
         options = SubmitOptions.checked(key, priority, tags)
-        return ExecutionHandle(self, await self._requests.submit(workflow, input, options))
+        return ExecutionHandle(self, await self._requests.submit(workflow, input, options, connection))
 
     async def submit_many(
         self,
@@ -189,11 +196,15 @@ class Runner(Desk):
         *,
         priority: int = 0,
         tags: Sequence[str] = (),
+        connection: Joinable | None = None,
     ) -> list[ExecutionHandle]:
-        """Store one execution per input in one transaction: all of them or none. At most 10,000."""
+        """Store one execution per input in one transaction: all of them or none. At most 10,000.
+
+        ``connection`` is as for `submit`.
+        """
         self._check_loop()
         options = SubmitOptions.checked(None, priority, tags)
-        ids = await self._requests.submit_many(workflow, inputs, options)
+        ids = await self._requests.submit_many(workflow, inputs, options, connection)
         return [ExecutionHandle(self, id) for id in ids]
 
     async def execute(
@@ -278,7 +289,7 @@ class Runner(Desk):
             )
 
     def __repr__(self) -> str:
-        return f"Runner({self._engine.url!r})"
+        return f"Runner({shown_url(self._engine.url)!r})"
 
 
 def _listed(workflows: object) -> tuple[Workflow, ...]:

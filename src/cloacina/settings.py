@@ -26,6 +26,10 @@ class Settings:
     """How many ``async def`` bodies may run at once."""
     thread_slots: int = 32
     """How many ``def`` bodies may run at once."""
+    transaction_connections: int = 8
+    """How many bodies with a transaction may run at once, each with a connection (PostgreSQL)."""
+    transaction_timeout: float = 60.0
+    """Seconds that a body's transaction may be open if its task has no timeout (PostgreSQL)."""
     process_slots: int = 0
     """How many bodies may run at once in processes of their own; 0 means one for each CPU."""
     process_idle: float = 300.0

@@ -16,6 +16,8 @@ from acceptance.support.stage import Stage, Theatre
 
 PACES = get_args(Pace)
 
+pytestmark = pytest.mark.parametrize("theatre", ["sqlite", "postgres"], indirect=True)
+
 
 @pytest.mark.parametrize("kills", [30, campaign(700)])
 def test_one_database_survives_many_kills(stage: Stage, rng: random.Random, kills: int) -> None:

@@ -1,7 +1,11 @@
-"""Every example runs on its own, in an empty folder, without arguments; and with the flags in the table."""
+"""Every example runs on its own, in an empty folder, without arguments; and with the flags in the table.
+
+One that reads ``DATABASE_URL`` runs on PostgreSQL too.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,6 +14,7 @@ from support.script import run_file
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+ON_A_SERVER = [path for path in EXAMPLES if "DATABASE_URL" in path.read_text("utf-8")]
 NAMES = {
     "01_first_workflow.py",
     "02_context.py",
@@ -71,6 +76,13 @@ def test_every_example_is_there() -> None:
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
 def test_an_example_runs(path: Path, tmp_path: Path) -> None:
     ended = run_file(path, cwd=tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.strip()
+
+
+@pytest.mark.parametrize("path", ON_A_SERVER, ids=lambda path: path.name)
+def test_an_example_runs_on_postgresql(path: Path, tmp_path: Path, database_of: Callable[[str], str]) -> None:
+    ended = run_file(path, cwd=tmp_path, variables={"DATABASE_URL": database_of(path.name)})
     assert ended.returncode == 0, ended.stderr
     assert ended.stdout.strip()
 

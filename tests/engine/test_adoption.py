@@ -67,7 +67,7 @@ class Deploy:
 
     def events(self, id: str) -> list[str]:
         def read(store: Any) -> list[str]:
-            rows = store._connection.rows("SELECT kind FROM events WHERE execution = ? ORDER BY id", (id,))
+            rows = store._connection.rows("SELECT kind FROM events WHERE execution = ?1 ORDER BY id", (id,))
             return [kind for (kind,) in rows]
 
         return outside(self.path, read)

@@ -127,7 +127,7 @@ async def test_a_runner_whose_file_is_gone_is_dead_at_once(tmp_path: Path) -> No
             await gate.reached()
             file = folder(tmp_path / "c.db") / dying.id
             clock.advance(1)
-            await until(lambda: 1.0 in clock.pending)
+            await until(lambda: 1.0 in clock.turns)
         file.unlink()
         gate.open()
         clock.advance(1)
@@ -147,12 +147,12 @@ async def test_a_frozen_runner_is_dead_when_its_lease_has_passed(tmp_path: Path)
         stop_lease_thread(frozen)
         for _ in range(99):
             clock.advance(1)
-            await until(lambda: 1.0 in clock.pending)
+            await until(lambda: 1.0 in clock.turns)
         assert (await survivor.get(handle.id)).tasks["it"].attempts == 1
         assert id in files(tmp_path / "c.db")
         for _ in range(3):
             clock.advance(1)
-            await until(lambda: 1.0 in clock.pending)
+            await until(lambda: 1.0 in clock.turns)
         await gate.reached(2)
         gate.open()
         result = await survivor.result(handle.id, timeout=20)
@@ -174,7 +174,7 @@ async def test_a_runner_that_goes_on_touching_its_file_lives(tmp_path: Path) -> 
         for moment in range(1, 20):
             os.utime(file, (moment, moment))
             clock.advance(60)
-            await until(lambda: 1.0 in clock.pending)
+            await until(lambda: 1.0 in clock.turns)
         await turn()
         assert (other.id, file.exists()) == (id, True)
 
@@ -190,7 +190,7 @@ async def test_nothing_is_asked_of_the_database_while_nothing_happens(tmp_path: 
             thread._store = Counted(thread._store, asked)
         for _ in range(20):
             clock.advance(1)
-            await until(lambda: 1.0 in clock.pending)
+            await until(lambda: 1.0 in clock.turns)
         assert asked == []
 
 
@@ -222,7 +222,7 @@ async def test_work_and_results_of_another_runner_are_seen(tmp_path: Path) -> No
         gate.open()
         assert (await second.result(stored.id, timeout=20)).status is COMPLETED
         await mine.result(timeout=20)
-        await until(lambda: 1.0 in clock.pending)
+        await until(lambda: 1.0 in clock.turns)
         clock.advance(1)
         assert (await asyncio.wait_for(elsewhere, 20)).status is COMPLETED
 
@@ -358,7 +358,7 @@ async def test_a_look_around_that_fails_is_told_and_tried_again(
         interfere(survivor).plan("recover", fails(StoreRefused("not now")))
         clock.advance(1)
         await until(lambda: "recovery failed and is tried again in 1.0s" in caplog.text)
-        await until(lambda: 1.0 in clock.pending)
+        await until(lambda: 1.0 in clock.turns)
         gate.open()
         clock.advance(1)
         assert (await survivor.result(handle.id, timeout=20)).status is COMPLETED

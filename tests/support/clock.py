@@ -8,6 +8,8 @@ from heapq import heappop, heappush
 from itertools import count
 
 from cloacina.clock import SystemClock, Timer
+from cloacina.engine.liveness.doorbell import Doorbell
+from cloacina.engine.service import Service
 
 
 class HandTimer:
@@ -53,8 +55,21 @@ class HandClock:
 
     @property
     def pending(self) -> list[float]:
-        """Seconds until each timer that is set."""
-        return sorted((due - self._now) / 1e6 for due, _, timer, _ in self._timers if not timer.cancelled)
+        """Seconds until each timer that is set, but for the `turns` of services."""
+        return self._due(services=False)
+
+    @property
+    def turns(self) -> list[float]:
+        """Seconds until the next turn of each service: there are none on a database in memory."""
+        return self._due(services=True)
+
+    def _due(self, *, services: bool) -> list[float]:
+        return sorted(
+            (due - self._now) / 1e6
+            for due, _, timer, callback in self._timers
+            if not timer.cancelled
+            and isinstance(getattr(callback, "__self__", None), Service | Doorbell) is services
+        )
 
 
 async def turn(rounds: int = 20) -> None:

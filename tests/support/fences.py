@@ -13,19 +13,21 @@ COMMENT = re.compile(r"\s*<!--\s*(?P<text>.*?)\s*-->\s*")
 
 @dataclass
 class Fence:
-    """One ``python`` block: its first line's number, its text, why it is not run, what it prints."""
+    """One ``python`` block: its first line's number, its text, why it is not run, what it prints, what it needs."""
 
     line: int
     text: str
     not_run: str | None = None
     output: str | None = None
+    postgres: bool = False
 
 
 def python_fences(page: str) -> list[Fence]:
     """Every Python block of a page.
 
-    ``<!-- not run: reason -->`` on the line before a block, empty lines not counted, is its reason; a block
-    after ``<!-- output -->`` is what the Python block before it prints, ``...`` standing for any text.
+    ``<!-- not run: reason -->`` on the line before a block, empty lines not counted, is its reason;
+    ``<!-- postgres -->`` there asks for a server; a block after ``<!-- output -->`` is what the Python block before
+    it prints, ``...`` standing for any text.
     """
     fences: list[Fence] = []
     for line, language, text, remark in _blocks(page):
@@ -35,7 +37,7 @@ def python_fences(page: str) -> list[Fence]:
             fences[-1].output = text
         elif language == "python":
             found = re.fullmatch(r"not run:\s*(.+)", remark)
-            fences.append(Fence(line, text, found and found[1]))
+            fences.append(Fence(line, text, found and found[1], postgres=remark == "postgres"))
     return fences
 
 

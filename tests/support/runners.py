@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,6 +22,7 @@ from cloacina.store.port import ReadStore, WriteStore
 from support.clock import HandClock, until
 
 T = TypeVar("T")
+S = TypeVar("S", WriteStore, ReadStore)
 MEMORY = "sqlite://:memory:"
 LONG = 1e6
 
@@ -60,20 +62,23 @@ def in_memory(*workflows: Workflow, **options: Any) -> Runner:
 
 def outside(path: Path, job: Callable[[WriteStore], T]) -> T:
     """What another process could do to the database: ``job`` on a connection of its own."""
-    store = Storage(path)._backend.writer()
-    try:
-        return job(store)
-    finally:
-        store.close()
+    return _apart(Storage(path)._backend.writer, job)
 
 
 def seen_outside(path: Path, job: Callable[[ReadStore], T]) -> T:
     """What another process reads."""
-    store = Storage(path)._backend.reader()
-    try:
-        return job(store)
-    finally:
-        store.close()
+    return _apart(Storage(path)._backend.reader, job)
+
+
+def _apart(open: Callable[[], S], job: Callable[[S], T]) -> T:
+    """Do a job on a thread of its own: a store on a server has a loop, which cannot run inside the test's."""
+
+    def work() -> T:
+        with contextlib.closing(open()) as store:
+            return job(store)
+
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(work).result()
 
 
 async def through(runner: Runner, job: Callable[[WriteStore], T]) -> T:
@@ -113,9 +118,24 @@ async def crash(runner: Runner) -> None:
         lease._stop.set()
         lease._thread.join()
         lease._close()
+    await cut_off(runner)
+    await engine._presence.close()
     if works:
         await asyncio.wait(works, timeout=5)
     await engine._storage.close()
+
+
+async def cut_off(runner: Runner) -> None:
+    """Break the connection on which a runner on a server keeps its lock; unless it is closed, it is made again."""
+    session: Any = getattr(runner._engine._presence, "_session", None)
+
+    async def drop() -> None:
+        if session.leases is not None:
+            session.leases.drop()
+            session.leases = None
+
+    if session is not None:
+        await session.call(drop())
 
 
 class Gate:

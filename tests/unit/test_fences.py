@@ -33,6 +33,11 @@ A sentence between.
 pip install cloacina
 ```
 
+<!-- postgres -->
+```python
+connect()
+```
+
 * a list
 
   ```python
@@ -52,8 +57,9 @@ def test_python_blocks_are_found_with_what_the_page_says_of_them() -> None:
     assert python_fences(PAGE) == [
         Fence(7, "print(1)\n", None, "1\n"),
         Fence(18, "serve()\n", "needs a server"),
-        Fence(31, 'if True:\n    print("in a list")\n'),
-        Fence(36, "'''\n```\n'''\n"),
+        Fence(30, "connect()\n", postgres=True),
+        Fence(36, 'if True:\n    print("in a list")\n'),
+        Fence(41, "'''\n```\n'''\n"),
     ]
 
 

@@ -18,7 +18,7 @@ SECRET = "canary-7f1e88d2c0ab"
 CREDENTIALS = TenantCredentials("acme", "acme", "cloacina_acme", SECRET, f"postgresql://u:{SECRET}@h/d")
 
 
-class Stage(str, Enum):
+class Stage(str, Enum):  # noqa: UP042 - that is what it is about
     """A name that would write itself otherwise."""
 
     TEST = "acme"

@@ -87,9 +87,10 @@ class Engine:
     async def start(self, workflows: Sequence[Workflow]) -> None:
         """Open the database, begin a life, recover the dead, register ``workflows``, claim what waits."""
         refuse_while_loading()
+        self._storage = Storage(self.url, self._payloads, self.schema)
+        self.registry.transactions = self._storage.has_transactions
         for workflow in workflows:
             self.registry.add(workflow)
-        self._storage = Storage(self.url, self._payloads, self.schema)
         await self._storage.open(self._randomness, self.settings.start_patience)
         try:
             await self._open(self._storage)
@@ -146,6 +147,7 @@ class Engine:
         if not (await asyncio.wait({task}, timeout=max(grace, 1.0)))[0]:
             self.means.writer.give_up()
             self.means.reader.give_up()
+            self._presence.give_up()
         await task
 
     def check(self, *, leaving: bool = False) -> None:
@@ -169,9 +171,7 @@ class Engine:
 
     async def _open(self, storage: Storage) -> None:
         limits = Limits(self.settings.max_value_bytes, self.settings.max_context_bytes)
-        self._presence = presence_of(
-            storage, self.settings, self.clock, self._randomness, self._look_around
-        )
+        self._presence = presence_of(storage, self.settings, self.clock, self._randomness, self._look_around)
         await self._presence.open()
         bell = self._presence.bell
         self.access = Access(storage, self.settings, self.clock, bell, stored=self._stored)
@@ -189,6 +189,7 @@ class Engine:
             self._callbacks,
             self._roster.factories,
             bell.ring,
+            storage,
         )
         self._adoption = Adoption(
             lambda: [workflow for workflow in self.registry.all() if workflow.name in self._registered],
@@ -229,7 +230,9 @@ class Engine:
             life.lease.release()
             raise
         self.life = life  # only now, so that its registration is the first that it writes
-        row = RunnerRow(life.runner, socket.gethostname(), os.getpid(), self.clock.now(), RunnerState.ALIVE, 0)
+        row = RunnerRow(
+            life.runner, socket.gethostname(), os.getpid(), self.clock.now(), RunnerState.ALIVE, 0
+        )
         if self._recovery is not None:
             self._recovery.me = row.id
         self._adoption.me = row.id

@@ -16,11 +16,12 @@ from typing import cast
 from cloacina.clock import Clock, Randomness
 from cloacina.engine.asking.hub import Hub
 from cloacina.engine.bodies.courier import Courier
+from cloacina.engine.bodies.settlements import Settlements
 from cloacina.engine.claims import Claims
 from cloacina.engine.committer import Batch, Committer, Written
 from cloacina.engine.driving.calling import call_for_execution, call_for_task
 from cloacina.engine.driving.driver import Driver
-from cloacina.engine.driving.records import result_of
+from cloacina.engine.driving.records import as_stored, result_of
 from cloacina.engine.driving.refusals import Refusals
 from cloacina.engine.executors.attempt import Attempt
 from cloacina.engine.executors.callbacks import Callbacks
@@ -30,6 +31,7 @@ from cloacina.engine.executors.roster import made
 from cloacina.engine.liveness.lease import Lease
 from cloacina.engine.mailbox import Mailbox
 from cloacina.engine.registry import Registry
+from cloacina.engine.storage.storage import Storage
 from cloacina.engine.storage.store_thread import StoreThread
 from cloacina.engine.upkeep.unreadable import UNREADABLE
 from cloacina.errors import ExecutionParked, StoreRefused
@@ -64,6 +66,7 @@ class Means:
     executors: Mapping[str, ExecutorFactory]
     ring: Callable[[], None]
     """Tells other processes that something was committed that may concern them."""
+    storage: Storage
 
 
 class Incarnation:
@@ -96,6 +99,7 @@ class Incarnation:
         """The closing of the executors, once it has begun."""
         self.drivers: dict[str, Driver] = {}
         self.courier = Courier(self, means.reader)
+        self.settlements = Settlements(self, means.settings, means.storage)
         self.claims = Claims(means.registry, means.reader, means.clock, means.settings, self.committer.poke)
         self.stopping = False
         self._lost = lost
@@ -122,25 +126,7 @@ class Incarnation:
         stored: Answer,
     ) -> None:
         """Own a new execution; ``stored`` is called when it is durable, or with the error if it is refused."""
-        origin = StoredExecution(
-            new.id,
-            new.workflow,
-            new.version,
-            new.status,
-            new.input,
-            None,
-            None,
-            new.priority,
-            new.tags,
-            self.runner,
-            None,
-            new.created,
-            None,
-            None,
-            None,
-            None,
-        )
-        driver = Driver(self, workflow, origin)
+        driver = Driver(self, workflow, as_stored(new, self.runner))
         self.drivers[new.id] = driver
         self._unanswered[new.id] = (new, stored)
         driver.create(input)
@@ -166,10 +152,11 @@ class Incarnation:
                 log.warning("bodies that did not end and are cut: %d", self.dispatcher.bodies)
         try:
             async with asyncio.timeout(max(grace, 1.0)):
-                await self.committer.drain()
+                await self._drain()
         except TimeoutError:
             log.error("the database takes no writes; what is not stored yet is done again by the next runner")
             self.means.writer.give_up()
+            self.means.reader.give_up()
         works = [work for driver in self.drivers.values() for work in driver.works()]
         self.abandon()
         if works:
@@ -186,6 +173,12 @@ class Incarnation:
         while self.dispatcher.bodies and not self._hurried:
             self._quiet.clear()
             await self._quiet.wait()
+            await self._drain()
+
+    async def _drain(self) -> None:
+        """Wait until nothing is being committed, and nothing wants to be."""
+        await self.committer.drain()
+        while await self.settlements.drained():
             await self.committer.drain()
 
     def cut_short(self) -> None:
@@ -201,6 +194,7 @@ class Incarnation:
         for driver in list(self.drivers.values()):
             driver.drop()
         self.drivers.clear()
+        self.settlements.close()
         if self.closing is None:
             closing = self.dispatcher.close(self.means.settings.cancel_grace)
             self.closing = asyncio.get_running_loop().create_task(closing)
@@ -231,12 +225,22 @@ class Incarnation:
         self.dispatcher.refuse(driver, index, driver.state.suspect(index))
 
     def launch(self, attempt: Attempt) -> None:
+        if attempt.task_object.transaction_parameter is None:
+            self.begin(attempt)
+        else:
+            self.settlements.admit(attempt)
+
+    def begin(self, attempt: Attempt) -> None:
+        """Start a body, unless others may think that this runner is dead."""
         if self.lease.fresh():
             self.dispatcher.start(attempt)
         else:
             log.warning(
                 "a body was not started: the runner's lease is not fresh", extra={"task": attempt.task}
             )
+
+    def roll_back(self, attempt: Attempt) -> None:
+        self.settlements.roll_back(attempt)
 
     def cut(self, attempt: Attempt) -> None:
         self.dispatcher.stop(attempt, AttemptState.CANCELLED)
@@ -304,7 +308,11 @@ class Incarnation:
             self._store_away(driver, now)
             item = driver.seal(now)
             self._recount(driver)
-            if item is not None:
+            if item is None:
+                continue
+            if driver.settling is not None:
+                self.settlements.settle(driver, item)
+            else:
                 items.append(item)
                 self._batch.append(driver)
         claim = self.claims.request(now, self._active, self.dispatcher.waiting)

@@ -15,6 +15,8 @@ class Registry:
     def __init__(self, routing: Routing | None = None) -> None:
         self.routes: dict[str, tuple[str, ...]] = {}
         """The executor of each task in canonical order, by the name of its workflow."""
+        self.transactions = False
+        """True if the database has transactions for bodies."""
         self._routing = routing or Routing()
         self._workflows: dict[str, Workflow] = {}
         self._versions: tuple[tuple[str, str], ...] = ()
@@ -22,8 +24,8 @@ class Registry:
     def add(self, workflow: Workflow) -> bool:
         """Take a workflow, which freezes it; False if it was there.
 
-        Raises `RegistrationError` if the name stands for another version, `WorkflowError` if the workflow
-        is not valid.
+        Raises `RegistrationError` if the name stands for another version or a task needs what this runner has not,
+        `WorkflowError` if the workflow is not valid.
         """
         known = self._workflows.get(workflow.name)
         if known is workflow:
@@ -36,10 +38,20 @@ class Registry:
                 f"workflow {workflow.name!r} is registered with version {known.version[:12]}, and this one has "
                 f"version {version[:12]}: give it another name, or make a new runner"
             )
+        self._check_transactions(workflow)
         self.routes[workflow.name] = self._routing.routes(workflow)
         self._workflows[workflow.name] = workflow
         self._versions = (*self._versions, (workflow.name, version))
         return True
+
+    def _check_transactions(self, workflow: Workflow) -> None:
+        for task in () if self.transactions else workflow.dag.tasks:
+            if task.transaction_parameter is not None:
+                raise RegistrationError(
+                    f"workflow {workflow.name!r}, task {task.id!r}: its parameter {task.transaction_parameter!r} takes a "
+                    "transaction, and only PostgreSQL has those: an SQLite file belongs to the engine, and nobody else "
+                    "writes to it; use a checkpoint, or writes that may be repeated"
+                )
 
     def get(self, name: str) -> Workflow:
         """The workflow of this name. Raises `RegistrationError` if there is none."""

@@ -145,6 +145,11 @@ class ExecutionState:
         states = self.standing.states
         states[index] = check_move(states[index], TaskState.WAITING)
 
+    def interrupt(self, index: int) -> None:
+        """Record that a running task's attempt came to nothing, and that this counts against nobody."""
+        states = self.standing.states
+        states[index] = check_move(states[index], TaskState.PENDING)
+
     def go_on(self, index: int) -> None:
         """Record that a deferred attempt runs again."""
         states = self.standing.states

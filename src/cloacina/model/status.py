@@ -68,6 +68,7 @@ class Reason(StrEnum):
     CRASH = "crash"
     SHUTDOWN = "shutdown"
     LOST_LEASE = "lost_lease"
+    LOST_CONNECTION = "lost_connection"
     DEFERRED = "deferred"
 
     CONTEXT = "context"

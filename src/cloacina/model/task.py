@@ -68,7 +68,8 @@ class Task:
     Args:
         fn: the body: ``async def`` or ``def``, a bound method, a `functools.partial`, or a callable object.
             Its first positional parameter takes the context; a parameter annotated `TaskHandle`, else one named
-            ``handle``, takes the handle of the attempt. It returns None or that context.
+            ``handle``, takes the handle of the attempt; one annotated `Transaction` (`BlockingTransaction` for
+            ``def``), else one named ``tx``, a transaction, on PostgreSQL only. It returns None or that context.
         id: the name; by default that of the function.
         dependencies: the tasks that must end first: ids or tasks. An id may be declared later.
         retry: a policy, a number of attempts, or False for one attempt; by default what the workflow says.
@@ -110,6 +111,7 @@ class Task:
     writes: frozenset[str] | None
     is_async: bool
     handle_parameter: str | None
+    transaction_parameter: str | None
     lines: Lines
     """The source of the body's file as it was when the task was made, for the version."""
 
@@ -193,6 +195,7 @@ def _read(fn: Callable[..., Any], name: object, options: Mapping[str, object]) -
         "executor": read_executor(options.get("executor")),
         "is_async": body.is_async,
         "handle_parameter": body.handle_parameter,
+        "transaction_parameter": body.transaction_parameter,
         "lines": source_lines(plain) if plain else [],
     }
     for flag in ("optional", "recovers", "overlap"):

@@ -90,6 +90,16 @@ def read_location(url: str | os.PathLike[str], schema: str | None = None) -> Loc
     return parse_location(url)
 
 
+def shown_url(url: str | os.PathLike[str]) -> str | os.PathLike[str]:
+    """``url`` for a message or a repr: one of a server without its password and its parameters."""
+    if not isinstance(url, str) or not _SERVER.match(url):
+        return url
+    try:
+        return str(server_location(url, None)).partition(" (schema")[0]
+    except ValidationError:
+        return "postgresql://***"
+
+
 def parse_location(url: str | os.PathLike[str]) -> Location:
     """Read the URL or the path of an SQLite database; nothing is opened, a path starts at the current folder.
 

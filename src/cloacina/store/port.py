@@ -26,6 +26,7 @@ from cloacina.store.rows import (
     RunnerRow,
     StoredExecution,
 )
+from cloacina.store.script import Script
 
 
 class WriteStore(Protocol):
@@ -109,6 +110,13 @@ class WriteStore(Protocol):
         """What tells this database from all others: drawn when it was made, and kept by its copies."""
         ...
 
+    def joining(self) -> JoiningStore:
+        """What can be stored within a transaction of somebody else's.
+
+        Raises `ValidationError` for a database that no other transaction can join.
+        """
+        ...
+
     def prune(self, executions: Sequence[str]) -> list[str]:
         """Remove those of ``executions`` that have ended, with everything that belongs to them.
 
@@ -134,6 +142,21 @@ class WriteStore(Protocol):
 
     def close(self) -> None:
         """Checkpoint and close."""
+        ...
+
+
+class JoiningStore(Protocol):
+    """What may be stored through a connection of somebody else's, within the transaction that is open there.
+
+    It has no connection, and any thread may use it.
+    """
+
+    def insert_unowned(self, rows: Sequence[NewExecution]) -> Script[list[StoredExecution | None]]:
+        """What `WriteStore.insert_unowned` does with one row, or with any number of rows that have no key.
+
+        Running it raises `ValidationError`, with nothing stored, where the connection leads elsewhere or may not do
+        it, `KeyBusy` if another open transaction has the key, and whatever the connection raises.
+        """
         ...
 
 

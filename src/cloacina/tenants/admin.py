@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from os import PathLike
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from cloacina.errors import MissingExtra, ValidationError
 from cloacina.observe.logs import get_logger
@@ -14,6 +16,8 @@ from cloacina.store.postgres.location import ServerLocation, check_schema
 from cloacina.tenants.folder import FolderTenants
 from cloacina.tenants.values import TenantConfig, TenantCredentials
 
+T = TypeVar("T")
+
 _PREFIX = re.compile(r"(?!pg$|pg_)[a-z][a-z0-9_]{0,13}")
 """With a name of 48 characters and ``_`` between, a role's name stays within PostgreSQL's 63."""
 
@@ -21,7 +25,7 @@ log = get_logger("tenants")
 
 
 class DatabaseAdmin:
-    """Makes and removes tenants. Making it does no I/O; each call opens a connection of its own, on a thread.
+    """Makes and removes tenants. Making it does no I/O; each call has a connection and a thread of its own.
 
     ``url`` is a PostgreSQL database, with a login that is a superuser, or has CREATEROLE and owns the database; or a
     folder for SQLite files (``sqlite:///tenants/``), which is there.
@@ -84,7 +88,7 @@ class DatabaseAdmin:
 
 
 class BlockingDatabaseAdmin:
-    """`DatabaseAdmin` for code that blocks: scripts and notebooks."""
+    """`DatabaseAdmin` for code that blocks: scripts, and notebooks, where a loop runs already."""
 
     def __init__(
         self, url: str | PathLike[str], *, role_prefix: str = "cloacina", keep_public_rights: bool = False
@@ -107,22 +111,24 @@ class BlockingDatabaseAdmin:
             raise ValidationError(
                 f"create_tenant takes a TenantConfig, not {type(config).__name__}: write TenantConfig('acme')"
             )
-        made = self._tenants.create(config)
+        check_schema(config.name)
+        made = _aside(lambda: self._tenants.create(config))
         log.info("tenant %s was created in %s", config.name, self._tenants)
         return made
 
     def remove_tenant(self, name: str) -> None:
         """See `DatabaseAdmin.remove_tenant`."""
-        self._tenants.remove(check_schema(name))
+        checked = check_schema(name)
+        _aside(lambda: self._tenants.remove(checked))
         log.info("tenant %s was removed from %s", name, self._tenants)
 
     def list_tenants(self) -> list[str]:
         """See `DatabaseAdmin.list_tenants`."""
-        return self._tenants.names()
+        return _aside(self._tenants.names)
 
     def update_tenants(self) -> list[str]:
         """See `DatabaseAdmin.update_tenants`."""
-        return self._tenants.update()
+        return _aside(self._tenants.update)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self._tenants)!r})"
@@ -138,6 +144,12 @@ class _Tenants(Protocol):
     def names(self) -> list[str]: ...
 
     def update(self) -> list[str]: ...
+
+
+def _aside(job: Callable[[], T]) -> T:
+    """Run ``job`` on a thread: a connection to a server has a loop of its own, and there may be one here."""
+    with ThreadPoolExecutor(1, "cloacina-admin") as thread:
+        return thread.submit(job).result()
 
 
 def _on_server(location: ServerLocation, role_prefix: str, keep_public_rights: bool) -> _Tenants:

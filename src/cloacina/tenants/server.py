@@ -55,7 +55,7 @@ class ServerTenants:
         return names
 
     def _open(self, tenant: str | None = None) -> closing[Connection]:
-        place = replace(self._location, schema=tenant) if tenant else self._location
+        place = self._location if tenant is None else replace(self._location, schema=tenant)
         return closing(statements.administer(place))
 
     def __str__(self) -> str:

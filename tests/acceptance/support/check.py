@@ -7,7 +7,7 @@ every execution should be over and every runner gone.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -49,11 +49,11 @@ class Ledgers(NamedTuple):
     over: Counter[str]
 
 
-def midway(path: Path, ledger: Path) -> Contents:
+def midway(read_database: Callable[[], Contents], ledger: Path) -> Contents:
     """Check what must hold at every moment; return what the database holds."""
     told = _sorted(read(ledger))
     # The ledger first: whatever it says must be in the database by now.
-    found = database.read(path)
+    found = read_database()
     _check(_lost(found, told), "lost")
     _check(_phantoms(found, told), "phantoms")
     _check(_double(found, told), "double")
@@ -64,9 +64,9 @@ def midway(path: Path, ledger: Path) -> Contents:
     return found
 
 
-def finally_(path: Path, ledger: Path, causes: Causes) -> Contents:
+def finally_(read_database: Callable[[], Contents], ledger: Path, causes: Causes) -> Contents:
     """Check that all is over and as it should be, and that what was repeated was so for one of ``causes``."""
-    found = midway(path, ledger)
+    found = midway(read_database, ledger)
     told = _sorted(read(ledger))
     _check(_unfinished(found), "unfinished")
     _check(_wrong(found), "wrong results")

@@ -125,7 +125,7 @@ def read(path: Path) -> Contents:
         assert problem == "ok", f"{path} is damaged: {problem}"
         return Contents(
             {row[0]: ExecutionRow(*row) for row in _rows(connection, ExecutionRow, "executions")},
-            _by_task([AttemptRow(*row) for row in _rows(connection, AttemptRow, "attempts")]),
+            by_task([AttemptRow(*row) for row in _rows(connection, AttemptRow, "attempts")]),
             {row[0]: RunnerRow(*row) for row in _rows(connection, RunnerRow, "runners")},
             [Move(*row) for row in _rows(connection, Move, "audit ORDER BY id")]
             if _audited(connection)
@@ -143,7 +143,8 @@ def _audited(connection: apsw.Connection) -> bool:
     return bool(connection.execute("SELECT count(*) FROM sqlite_schema WHERE name = 'audit'").get)
 
 
-def _by_task(rows: list[AttemptRow]) -> dict[str, dict[str, list[AttemptRow]]]:
+def by_task(rows: list[AttemptRow]) -> dict[str, dict[str, list[AttemptRow]]]:
+    """Attempts by execution and task, in their order."""
     found: dict[str, dict[str, list[AttemptRow]]] = {}
     for row in sorted(rows, key=lambda row: row[:3]):
         found.setdefault(row.execution, {}).setdefault(row.task, []).append(row)

@@ -12,6 +12,7 @@ import signal
 import socket
 import sys
 
+import asyncpg  # noqa: F401 - imported lazily by the engine, and here once for all programs
 import msgspec
 
 from acceptance.support.order import Order

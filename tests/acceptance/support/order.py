@@ -40,6 +40,7 @@ class Order(msgspec.Struct, frozen=True):
     """See the module's text."""
 
     database: str
+    schema: str | None
     ledger: str
     asks: tuple[Ask, ...] = ()
     first: tuple[Ask, ...] = ()
@@ -52,6 +53,8 @@ class Order(msgspec.Struct, frozen=True):
     """Where to write down everything that goes to the disk."""
     stay: bool = False
     """Run until SIGTERM; else until every execution in the database has ended."""
+    alone: bool = False
+    """Run on after that until no other runner counts as alive."""
     pace: Pace = "in turn"
     """Submit one ask after the other, all of them together, or each after the end of the one before."""
     flood: int = 0

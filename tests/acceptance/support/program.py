@@ -62,7 +62,10 @@ class _Program:
     async def main(self) -> None:
         order = self._order
         workflows = [shape.workflow for shape in SHAPES.values()]
-        async with Runner(order.database, workflows=workflows, settings=Settings(**order.settings)) as runner:
+        settings = Settings(**order.settings)
+        async with Runner(
+            order.database, schema=order.schema, workflows=workflows, settings=settings
+        ) as runner:
             say("up", runner.id)
             for ask in order.first:
                 await runner.result(await self._submit(runner, ask))
@@ -140,3 +143,6 @@ class _Program:
         live = [status for status in ExecutionStatus if not status.terminal]
         while found := await runner.list(status=live, limit=10_000):
             await asyncio.gather(*(runner.result(one.id) for one in found))
+        reader = runner._engine.means.reader
+        while self._order.alone and len(await reader.run(lambda store: store.runners())) > 1:
+            await asyncio.sleep(0.02)

@@ -15,6 +15,7 @@ from typing import Any
 from acceptance.support import check, database
 from acceptance.support.check import Causes
 from acceptance.support.child import PATIENCE, Child, Nursery
+from acceptance.support.homes import FileHome, Home
 from acceptance.support.ledger import Gate
 from acceptance.support.order import Ask, Fault, Order, Pace
 
@@ -30,11 +31,17 @@ AT_ONCE = 2
 class Stage:
     """See the module's text."""
 
-    def __init__(self, nursery: Nursery, folder: Path, *, bare: bool = False) -> None:
-        """``bare``: without a database; the first program makes it, and no audit is kept."""
+    def __init__(
+        self, nursery: Nursery, folder: Path, *, bare: bool = False, home: Home | None = None
+    ) -> None:
+        """``bare``: without a database; the first program makes it, and no audit is kept.
+
+        The database is the file ``work.db`` in ``folder``, unless it has another home.
+        """
         self._nursery = nursery
         self.folder = folder
         self.database = folder / "work.db"
+        self.home: Home = home or FileHome(self.database)
         self.ledger = folder / "ledger"
         self.gate: Gate | None = None
         self.children: list[Child] = []
@@ -42,8 +49,8 @@ class Stage:
         self.lost_power: set[int] = set()
         self._numbers = 0
         folder.mkdir(exist_ok=True)
-        if not bare and not self.database.exists():
-            database.prepare(self.database)
+        if not bare:
+            self.home.prepare()
 
     def asks(self, *shapes: str, keyed: bool = False) -> tuple[Ask, ...]:
         """One ask for each shape, under a number not used before."""
@@ -63,6 +70,7 @@ class Stage:
         fault: Fault | None = None,
         trace: Path | None = None,
         stay: bool = False,
+        alone: bool = False,
         pace: Pace = "in turn",
         flood: int = 0,
         upkeep: tuple[str, ...] = (),
@@ -70,7 +78,8 @@ class Stage:
     ) -> Child:
         """Start a program on this database; see `Order`."""
         order = Order(
-            str(self.database),
+            self.home.url,
+            self.home.schema,
             str(self.ledger),
             tuple(asks),
             tuple(first),
@@ -79,6 +88,7 @@ class Stage:
             fault,
             None if trace is None else str(trace),
             stay,
+            alone,
             pace,
             flood,
             upkeep,
@@ -105,29 +115,31 @@ class Stage:
         child.signal(signal.SIGCONT)
 
     def finish(self, asks: Iterable[Ask] = (), **settings: Any) -> None:
-        """Run a program until everything is over, which must end well."""
-        child = self.start(asks, **settings)
+        """Run a program until everything is over, which must end well.
+
+        On a server, where that takes two looks, also until those who were killed are declared dead.
+        """
+        child = self.start(asks, alone=self.home.schema is not None, **settings)
         assert child.wait() == 0, child.tail()
 
     def wait_until_dead(self, runner: str) -> None:
         """Wait until somebody has declared a runner dead, and has removed its lease."""
-        lease = Path(f"{self.database}-runners") / runner
         deadline = time.monotonic() + PATIENCE
-        while lease.exists():
-            assert time.monotonic() < deadline, f"{lease} stays"
+        while not self.home.buried(runner):
+            assert time.monotonic() < deadline, f"the lease of {runner} stays"
             _never.wait(0.01)
 
     def midway(self) -> database.Contents:
         """Check what must hold at every moment."""
-        return check.midway(self.database, self.ledger)
+        return check.midway(self.home.read, self.ledger)
 
     def finally_(self) -> database.Contents:
         """Check what must hold when all is over."""
-        return check.finally_(self.database, self.ledger, self.causes)
+        return check.finally_(self.home.read, self.ledger, self.causes)
 
     def read(self) -> database.Contents:
         """What is committed now."""
-        return database.read(self.database)
+        return self.home.read()
 
     @property
     def causes(self) -> Causes:
@@ -162,15 +174,18 @@ class Stage:
 class Theatre:
     """Where stages are made: one folder for each."""
 
-    def __init__(self, nursery: Nursery, folder: Path) -> None:
+    def __init__(self, nursery: Nursery, folder: Path, homes: Callable[[str], Home] | None = None) -> None:
+        """``homes`` makes the home of each stage's database, from the stage's name; else they are files."""
         self._nursery = nursery
+        self._homes = homes
         self.folder = folder
 
     @contextmanager
     def stage(self, name: str, *, like: Stage | None = None, bare: bool = False) -> Iterator[Stage]:
         """A stage of its own, or a copy of another one; closed at the end."""
         folder = self.folder / name
-        stage = Stage(self._nursery, folder, bare=bare) if like is None else like.copy(folder)
+        home = self._homes(name) if self._homes is not None else None
+        stage = Stage(self._nursery, folder, bare=bare, home=home) if like is None else like.copy(folder)
         try:
             yield stage
         finally:

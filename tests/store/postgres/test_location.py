@@ -38,7 +38,9 @@ def test_a_url_is_read_and_shown_without_its_password(url: str, shown: str) -> N
     [
         "postgresql:db", "postgres:/db", f"postgresql://me:{SECRET}/x@host/db", f"postgresql://me:12/{SECRET}@host/db",
         f"postgresql://me:{SECRET}#x@host/db", f"postgresql://me:{SECRET}@host:port/db", f"postgresql://[::1:{SECRET}/db",
-        f"postgresql://me:{SECRET}@ho st/db",
+        f"postgresql://me:{SECRET}@ho st/db", f"postgresql://me:{SECRET}@host/db?x", f"postgresql://me:{SECRET}@host/%00db",
+        f"postgresql://me:{SECRET}\0@host/db", f"postgresql://me:{SECRET}\ud800@host/db",
+        f"postgresql:///db?password={SECRET}&port=x",
     ],
 )  # fmt: skip
 def test_a_url_that_cannot_be_read_is_refused_without_its_password(url: str) -> None:

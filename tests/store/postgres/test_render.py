@@ -27,6 +27,11 @@ from cloacina.store.postgres.render import render, render_script
             "SELECT value ->> 0 FROM jsonb_array_elements(($1)::jsonb) AS sent",
         ),
         ("SELECT 1 FROM jsonb_each(?12)", "SELECT 1 FROM jsonb_array_elements(($12)::jsonb)"),
+        (
+            "SELECT 1 FROM runners WHERE id IN (SELECT value ->> 0 FROM json_each(?1))",
+            'SELECT 1 FROM "s".runners WHERE id = ANY (ARRAY('
+            "SELECT value ->> 0 FROM jsonb_array_elements(($1)::jsonb)))",
+        ),
         ("SELECT 1 /*pg FOR UPDATE*/", "SELECT 1 FOR UPDATE"),
         ("SELECT attempts.task FROM attempts AS own", 'SELECT attempts.task FROM "s".attempts AS own'),
     ],

@@ -78,7 +78,9 @@ def test_the_url_keeps_the_server_and_drops_what_is_the_administrators(postgres:
         admin.remove_tenant("acme")
 
 
-@pytest.mark.parametrize("name", ["select", "user", "table", "a", "x" * 48, "n_1__", "cloacina", "current_user"])
+@pytest.mark.parametrize(
+    "name", ["select", "user", "table", "a", "x" * 48, "n_1__", "cloacina", "current_user"]
+)
 def test_every_allowed_name_works_words_of_sql_too(admin: BlockingDatabaseAdmin, name: str) -> None:
     tenant = admin.create_tenant(TenantConfig(name))
     assert as_tenant(tenant, f'SELECT count(*) FROM "{name}".executions') == [(0,)]
@@ -215,7 +217,9 @@ def test_one_whose_role_owns_something_elsewhere_is_locked_out_and_says_why(
 def test_one_made_again_has_another_instance_another_login_and_no_old_rows(
     admin: BlockingDatabaseAdmin,
 ) -> None:
-    count = "SELECT count(*), (SELECT value FROM acme.meta WHERE key = 'instance') FROM acme.workflow_versions"
+    count = (
+        "SELECT count(*), (SELECT value FROM acme.meta WHERE key = 'instance') FROM acme.workflow_versions"
+    )
     old = admin.create_tenant(TenantConfig("acme"))
     as_tenant(old, "INSERT INTO acme.workflow_versions VALUES ('w', 'v', '{}', 0)")
     [(rows, instance)] = as_tenant(old, count)
@@ -249,7 +253,9 @@ def test_an_owner_who_is_no_superuser_administers_too(postgres: PostgresServer) 
         admin = BlockingDatabaseAdmin(url, role_prefix="lodger")
         tenant = admin.create_tenant(TenantConfig("acme"))
         assert as_tenant(tenant, "SELECT count(*) FROM acme.executions") == [(0,)]
-        assert not postgres.execute("SELECT has_database_privilege(%s, 'landlords', 'TEMP')", tenant.username)[0][0]
+        assert not postgres.execute(
+            "SELECT has_database_privilege(%s, 'landlords', 'TEMP')", tenant.username
+        )[0][0]
         with psycopg.connect(tenant.url) as open:
             assert admin.update_tenants() == ["acme"]
             admin.remove_tenant("acme")
@@ -286,11 +292,15 @@ def test_what_public_may_do_is_taken_away_or_told(
         assert caplog.messages == [f"{_place(keeping)}: tenant acme may make temporary tables, as PUBLIC may"]
         as_tenant(tenant, "CREATE TEMP TABLE t (x int)")
         caplog.clear()
-        postgres.execute("GRANT CREATE ON SCHEMA public TO PUBLIC", database=database_of(keeping))  # as before 15
+        postgres.execute(
+            "GRANT CREATE ON SCHEMA public TO PUBLIC", database=database_of(keeping)
+        )  # as before 15
         taking = BlockingDatabaseAdmin(postgres.url(database_of(keeping)), role_prefix="other")
         taking.create_tenant(TenantConfig("second"))
         lost = "make temporary tables or create tables in schema 'public'"
-        assert caplog.messages == [f"{_place(keeping)}: roles without a grant of their own may no longer {lost}"]
+        assert caplog.messages == [
+            f"{_place(keeping)}: roles without a grant of their own may no longer {lost}"
+        ]
         caplog.clear()
         for sql in ("CREATE TEMP TABLE t (x int)", "CREATE TABLE public.t (x int)"):
             with pytest.raises(psycopg.errors.InsufficientPrivilege):

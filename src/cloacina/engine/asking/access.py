@@ -16,6 +16,7 @@ from cloacina.engine.asking.explain import explain
 from cloacina.engine.asking.forks import Forks
 from cloacina.engine.asking.hub import Hub, Told
 from cloacina.engine.asking.intake import Intake
+from cloacina.engine.asking.joining import Joint
 from cloacina.engine.asking.submission import check_seconds
 from cloacina.engine.driving.records import info_of, result_of
 from cloacina.engine.liveness.doorbell import Doorbell
@@ -50,6 +51,7 @@ class Access:
         *,
         stored: Callable[[], None],
     ) -> None:
+        self._storage = storage
         self.writer = storage.writer
         self.reader = storage.reader
         self.hub = Hub()
@@ -70,7 +72,7 @@ class Access:
         check_id(execution)
         stored = await self.reader.run(lambda store: store.execution(execution))
         if stored is None:
-            raise unknown(execution)
+            raise unknown(execution, joins=self._storage.server is not None)
         return stored
 
     async def get(self, execution: str) -> ExecutionResult:
@@ -104,6 +106,12 @@ class Access:
             dag = cast("dict[str, Any]", decode(found[1]))
             known = self._tasks[workflow, version] = tuple(task["id"] for task in dag["tasks"])
         return known
+
+    # Joining.
+
+    async def join(self, connection: object) -> Joint:
+        """Where the transaction on ``connection`` is joined. Raises as `Joint.of` does."""
+        return await Joint.of(self._storage, connection)
 
     # Waiting.
 
@@ -178,7 +186,7 @@ class Access:
     async def _deliver(self, command: Command, *, again: bool = False) -> tuple[ExecutionStatus, bool]:
         sent = await self.writer.run(lambda store: store.send(command, again=again))
         if sent is None:
-            raise unknown(command.execution)
+            raise unknown(command.execution, joins=self._storage.server is not None)
         if sent[0].terminal:
             await self.tell([command.execution])
         elif sent[1]:
@@ -220,6 +228,7 @@ def check_id(execution: object) -> None:
         raise unknown(execution)
 
 
-def unknown(execution: object) -> ExecutionNotFound:
-    """The error about an id that no execution has."""
-    return ExecutionNotFound(f"no execution has the id {execution!r:.80} in this database")
+def unknown(execution: object, *, joins: bool = False) -> ExecutionNotFound:
+    """The error about an id that no execution has; with ``joins``, one may yet be committed by somebody else."""
+    hint = "; one that joined a transaction is there once that is committed" if joins else ""
+    return ExecutionNotFound(f"no execution has the id {execution!r:.80} in this database{hint}")

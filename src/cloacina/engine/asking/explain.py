@@ -97,10 +97,10 @@ def _task_reason(
     """Why a task has not ended; None if it is ready."""
     if task.state is TaskState.RUNNING:
         last = task.history[-1]
-        waits = driver is not None and any(
-            attempt.task == task.id and attempt.yielded for attempt in driver.running.values()
-        )
-        more = ", and waits for another execution" if waits else ""
+        mine = [] if driver is None else [a for a in driver.running.values() if a.task == task.id]
+        if any(attempt.task_object.transaction_parameter and not attempt.launched for attempt in mine):
+            return f"attempt {last.number} waits until a connection for its transaction is free"
+        more = ", and waits for another execution" if any(attempt.yielded for attempt in mine) else ""
         return f"attempt {last.number} has run since {last.started}{more}"
     if task.state is TaskState.WAITING and task.history[-1].state is AttemptState.DEFERRED:
         return _deferral(task, driver)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 
+from cloacina.engine.asking.joining import Joint
 from cloacina.engine.storage.storage import Storage
 from cloacina.engine.storage.store_thread import StoreThread
 from cloacina.errors import KeyBusy, QueueFull, StoreRefused
@@ -41,8 +42,10 @@ class Intake:
         """Insert ``row``; ``answer`` gets None, or the execution that holds its key, or the error."""
         (self._plain if row.key is None else self._keyed).put(row, answer)
 
-    async def add(self, row: NewExecution) -> StoredExecution | None:
-        """Insert ``row``; return None, or the execution that holds its key."""
+    async def add(self, row: NewExecution, joint: Joint | None = None) -> StoredExecution | None:
+        """Insert ``row``, within the transaction at ``joint`` if given; return None, or the execution with its key."""
+        if joint is not None:
+            return (await self.add_all([row], joint))[0]
         future: asyncio.Future[StoredExecution | None] = asyncio.get_running_loop().create_future()
 
         def answer(holder: StoredExecution | None, error: BaseException | None) -> None:
@@ -60,10 +63,14 @@ class Intake:
         finally:
             self._coming -= 1
 
-    async def add_all(self, rows: Sequence[NewExecution]) -> list[StoredExecution | None]:
+    async def add_all(
+        self, rows: Sequence[NewExecution], joint: Joint | None = None
+    ) -> list[StoredExecution | None]:
         """Insert all rows in one transaction, or none; an answer per row as in `add`."""
         await self._take_room(len(rows))
         try:
+            if joint is not None:
+                return await joint.insert(rows)
             line = self._plain if all(row.key is None for row in rows) else self._keyed
             answers = await line.thread.run(lambda store: store.insert_unowned(rows))
         finally:

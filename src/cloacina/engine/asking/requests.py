@@ -10,6 +10,7 @@ from cloacina.engine.asking.access import check_id, told
 from cloacina.engine.asking.explain import explain
 from cloacina.engine.asking.forks import Forks
 from cloacina.engine.asking.hub import Told
+from cloacina.engine.asking.joining import Joint
 from cloacina.engine.asking.submission import (
     SubmitOptions,
     check_same,
@@ -40,10 +41,13 @@ class Requests:
 
     # Submitting.
 
-    async def submit(self, workflow: Workflow | str, input: object, options: SubmitOptions) -> str:
-        """Store a new execution and return its id once it is durable."""
+    async def submit(
+        self, workflow: Workflow | str, input: object, options: SubmitOptions, connection: object = None
+    ) -> str:
+        """Store a new execution and return its id once it is durable, or in the caller's transaction."""
+        joint = None if connection is None else await self._join(connection)
         row, known, data = await self._prepare(workflow, input, options)
-        return await self._store(row, known, data)
+        return await self._store(row, known, data, joint)
 
     async def execute(
         self, workflow: Workflow | str, input: object, options: SubmitOptions, timeout: float | None
@@ -66,13 +70,14 @@ class Requests:
             hub.leave(row.id, future)
 
     async def submit_many(
-        self, workflow: Workflow | str, inputs: object, options: SubmitOptions
+        self, workflow: Workflow | str, inputs: object, options: SubmitOptions, connection: object = None
     ) -> builtins.list[str]:
         """Store one execution per input, all or none; ids in the order of the inputs."""
+        joint = None if connection is None else await self._join(connection)
         known = await self._known(workflow)
         rows = read_many(inputs, lambda input: self._row(known, encode(self._input(known, input)), options))
         if rows:
-            await self._engine.access.intake.add_all(rows)
+            await self._engine.access.intake.add_all(rows, joint)
         return [row.id for row in rows]
 
     async def _prepare(
@@ -103,15 +108,21 @@ class Requests:
     def _row(self, workflow: Workflow, text: str, options: SubmitOptions) -> NewExecution:
         return new_row(workflow.name, workflow.version, text, options, self._engine.clock.now())
 
-    async def _store(self, row: NewExecution, workflow: Workflow, data: dict[str, JSON]) -> str:
+    async def _join(self, connection: object) -> Joint:
+        self._engine.check(leaving=running.get() is not None)
+        return await self._engine.access.join(connection)
+
+    async def _store(
+        self, row: NewExecution, workflow: Workflow, data: dict[str, JSON], joint: Joint | None = None
+    ) -> str:
         life = self._engine.life
-        if row.key is None and life.room():
+        if joint is None and row.key is None and life.room():
             future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
             life.adopt(row, workflow, data, partial(_answer, future))
             await future
             return row.id
-        holder = await self._engine.access.intake.add(row)
+        holder = await self._engine.access.intake.add(row, joint)
         if holder is None:
             return row.id
         check_same(holder, row)

@@ -14,6 +14,11 @@ from typing import Any, Protocol
 from cloacina.clock import Clock
 from cloacina.engine.bodies.errands import Errands
 from cloacina.engine.bodies.handle import AttemptHandle
+from cloacina.engine.bodies.transaction import (
+    AttemptTransaction,
+    BlockingAttemptTransaction,
+    refuse_in_transaction,
+)
 from cloacina.engine.driving.driver import Driver
 from cloacina.engine.driving.wishes import Wanted, Wish, too_late
 from cloacina.engine.executors.attempt import Attempt
@@ -68,11 +73,22 @@ class Courier:
             )
         if attempt.ended:
             raise too_late(attempt)
+        refuse_in_transaction(attempt, name)
         return self.errands(attempt).notebook.checkpoint(context, name, fn)
 
     def handle(self, attempt: Attempt) -> TaskHandle:
         """The handle of an attempt; from any thread."""
         return AttemptHandle(self.errands(attempt))
+
+    def given(self, attempt: Attempt) -> dict[str, object]:
+        """What the body of ``attempt`` is given besides its context, by the names of its parameters."""
+        task, found = attempt.task_object, dict[str, object]()
+        if task.handle_parameter is not None:
+            found[task.handle_parameter] = self.handle(attempt)
+        if task.transaction_parameter is not None and attempt.transaction is not None:
+            kind = AttemptTransaction if task.is_async else BlockingAttemptTransaction
+            found[task.transaction_parameter] = kind(self.errands(attempt), attempt.transaction)
+        return found
 
     def first(self, attempt: Attempt) -> bool:
         """True if nothing can be stored of earlier attempts; from any thread."""
@@ -84,6 +100,7 @@ class Courier:
 
     async def store(self, attempt: Attempt, name: str, value: str) -> None:
         """Store a checkpoint; returns once it is durable."""
+        refuse_in_transaction(attempt, name)
         row = Checkpoint(attempt.execution, attempt.task, name, value, self._life.clock.now())
         await self._wish(attempt, row)
 

@@ -62,6 +62,10 @@ class AttemptHandle(TaskHandle):
             raise PermanentError(
                 f"task {self.task!r} is deferred already: one body waits for one condition at a time"
             )
+        if self._attempt.transaction is not None and self._attempt.transaction.begun:
+            raise PermanentError(
+                f"task {self.task!r} cannot be deferred while its transaction is open: wait before its first statement"
+            )
         errands.deferred = interval
         without_slot = False
         try:

@@ -200,8 +200,9 @@ class Draft:
         self._ends.append(row)
         self.rows += 1
         self._history.end(attempt.index, row, attempt)
-        if retry_at is None and state is not AttemptState.CANCELLED:
-            self._tell(attempt.index, _TASK_STATE[state], error)
+        ended = _TASK_STATE.get(state)
+        if retry_at is None and ended is not None:
+            self._tell(attempt.index, ended, error)
 
     def shift(self, attempt: Attempt, before: AttemptState, after: AttemptState) -> None:
         """An attempt is deferred, or runs again."""

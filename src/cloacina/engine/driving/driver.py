@@ -18,7 +18,8 @@ from cloacina.engine.driving.host import Host
 from cloacina.engine.driving.inputs import take_input
 from cloacina.engine.driving.orders import Order, Orders
 from cloacina.engine.driving.records import attempts_under_way, past_of
-from cloacina.engine.driving.waits import Waits
+from cloacina.engine.driving.settling import Settling
+from cloacina.engine.driving.waits import Waits, deadline_of
 from cloacina.engine.driving.wishes import Wish, Wishes, shift
 from cloacina.engine.executors.attempt import Attempt, Ending, describe
 from cloacina.errors import ContextError, StoreRefused
@@ -36,9 +37,9 @@ class Driver:
     """See the module's text."""
 
     __slots__ = (
-        "_cause", "_endings", "_fresh", "_host", "_orders", "_untimed", "_waits", "_wishes", "counted",
+        "_cause", "_endings", "_fresh", "_host", "_orders", "_settling", "_untimed", "_waits", "_wishes", "counted",
         "draft", "heard", "held", "id", "made_here", "over", "paused", "priority", "ready", "refusals", "running",
-        "state", "unstored", "workflow",
+        "settling", "state", "unstored", "workflow",
     )  # fmt: skip
 
     def __init__(self, host: Host, workflow: Workflow, row: StoredExecution) -> None:
@@ -57,7 +58,7 @@ class Driver:
         self.heard = False
         """True while it waits to be digested."""
         self.held = False
-        """True while its refused item is being looked into: it decides nothing."""
+        """True while its item is refused and looked into, or committed by a body's transaction: it decides nothing."""
         self.over = False
         """True once it has given up its execution: what its bodies still report is refused."""
         self.refusals = 0
@@ -66,6 +67,9 @@ class Driver:
         """True while it counts in the runner's window."""
         self._fresh: list[Attempt] = []
         self._endings: list[tuple[Attempt, Ending]] = []
+        self._settling: Settling | None = None
+        self.settling: Attempt | None = None
+        """The attempt whose transaction commits the item that is being decided or is in flight."""
         self._untimed: list[int] | None = None
         """Waiting tasks whose timers are set once the item is committed."""
         self._cause: Reason | None = None
@@ -83,26 +87,21 @@ class Driver:
     @property
     def active(self) -> bool:
         """True if it has something to run, or a body that does not just wait for another execution."""
-        if self.ready and not self.paused:
-            return True
-        return any(attempt.slot for attempt in self.running.values())
+        ready = bool(self.ready) and not self.paused
+        return ready or any(attempt.slot for attempt in self.running.values())
 
     @property
     def waits(self) -> bool:
         """True if it does nothing but wait for its time, so that it can be stored away."""
-        if (
-            self.running
-            or self.ready
-            or not self.state.live
-            or (self._waits is not None and self._waits.held)
-        ):
+        if self.running or self.ready or self.settling or not self.state.live:
             return False
-        return not (self.over or self.held or self.unstored or self.draft.gives_up)
+        held_back = self._waits is not None and self._waits.held
+        return not (held_back or self.over or self.held or self.unstored or self.draft.gives_up)
 
     @property
     def wake_at(self) -> int | None:
         """When something is due, in microseconds, if it only waits."""
-        deadline = self._deadline_at()
+        deadline = deadline_of(self.workflow, self.draft.started)
         moments = [*self.state.due.values(), *(() if deadline is None else (deadline,))]
         return min(moments, default=None)
 
@@ -139,11 +138,18 @@ class Driver:
 
     def ended(self, attempt: Attempt, ending: Ending) -> None:
         """The body of one of its attempts ended."""
-        if self.running.get(attempt.index) is attempt:
+        mine = self.running.get(attempt.index) is attempt
+        if mine:
             self._host.release(attempt)
-            if not self.over:
+        if mine and not self.over:
+            if attempt.transaction is None:
                 self._endings.append((attempt, ending))
-                self._host.hear(self)
+            else:
+                self._settling = self._settling or Settling(self._host.roll_back)
+                self._settling.add(attempt, ending)
+            self._host.hear(self)
+        elif attempt.transaction is not None:
+            self._host.roll_back(attempt)
 
     def stop(self, cause: Reason) -> None:
         """Cancel the execution, or end it because it ran out of time."""
@@ -156,8 +162,7 @@ class Driver:
         if self.over:
             order.done(False)
             return
-        if self._orders is None:
-            self._orders = Orders()
+        self._orders = self._orders or Orders()
         if self._orders.add(order):
             self._host.hear(self)
         if order.kind is CommandKind.CANCEL:
@@ -179,19 +184,21 @@ class Driver:
     def digest(self, now: int) -> int:
         """Decide what follows from all that happened; return how many rows that writes so far."""
         self.heard = False
-        if self.over or self.held or self.draft.gives_up:
+        if self.over or self.held or self.settling or self.draft.gives_up:
             return 0
         if self.unstored and not self.made_here:
             self.made_here = True
             self.draft.create()
             self._follow(self.state.begin(), now)
+        if self._settling:
+            return self._settling.write(self, now)
         if self._wishes is not None and self._cause is None:
             self._wishes.write(self)
         endings, self._endings = self._endings, []
         for attempt, ending in endings:
-            self._settle(attempt, ending, now)
+            self.settle(attempt, ending, now)
         if self._orders is not None:
-            self._carry_out(self._orders, now)
+            self._orders.write(self, now)
         if self._cause is not None and self.state.live:
             self._close(self._cause, now)
         return self.draft.rows
@@ -227,7 +234,9 @@ class Driver:
             elif not self.state.live:
                 finish(self.draft, self.state, self.workflow, self._cause, now)
         item = self.draft.hand_out()
-        if item is None and self._orders is not None:
+        if self.settling is not None:
+            self.held = True
+        elif item is None and self._orders is not None:
             self._orders.committed()  # what they ask for is so already
         return item
 
@@ -237,6 +246,7 @@ class Driver:
         """The item is durable: start bodies, set timers, tell who waits."""
         self.unstored, self.refusals = False, 0
         gone = self.draft.gives_up
+        settled, self.settling, self.held = self.settling, None, False
         if self._orders is not None:
             self._orders.committed()
         if self._wishes is not None and not gone:
@@ -250,18 +260,26 @@ class Driver:
                 self._host.launch(attempt)
         if not gone:
             self._set_timers(now)
+            if settled is not None:  # much may have happened beside it
+                self.offer_ready()
+                self._host.hear(self)
         for index, state, error in told:
             self._host.task_ended(self, index, state, error)
         if gone:
             self._host.gone(self)
 
-    def refused(self, error: StoreRefused, stored: StoredExecution) -> None:
-        """The item was refused for good: go back to what is stored, and fail what had ended."""
-        self.held = False
+    def offer_ready(self) -> None:
+        """Offer again what was ready while nothing could start."""
+        for index in self.ready:
+            self._host.offer(self, index)
+
+    def refused(self, stored: StoredExecution, ending: Ending) -> None:
+        """Nothing of the item is stored: go back to what is, and let what had ended end so."""
+        self.settling, self.held = None, False
         if self._orders is not None:
             self._orders.refused()
         if self._wishes is not None:
-            self._wishes.refused(error)
+            self._wishes.refused(ending.error or StoreRefused("what was asked for is not stored"))
         ended = self.draft.ended_tasks()
         fresh, self._fresh = self._fresh, []
         for attempt in fresh:
@@ -273,11 +291,11 @@ class Driver:
         for attempt in attempts_under_way(stored, self.state.dag):
             if attempt.task in ended and attempt.index not in self.running:
                 self.running[attempt.index] = attempt
-                self._endings.append((attempt, Ending(AttemptState.FAILED, error=error)))
+                self._endings.append((attempt, ending))
 
     def park(self, why: str) -> None:
         """Set the execution aside with a reason that its reader can see."""
-        self.held = False
+        self.settling, self.held = None, False
         self.draft.park(why, self._host.clock.now())
         self.ready.clear()
         self._host.hear(self)
@@ -287,33 +305,21 @@ class Driver:
         self.over = True
         for attempt in list(self.running.values()):
             self._host.cut(attempt)
-        for asked in (self._orders, self._wishes):
+        for asked in (self._orders, self._wishes, self._settling):
             if asked is not None:
                 asked.drop()
         if self._waits is not None:
             self._waits.cancel()
         self.ready.clear()
 
-    def _carry_out(self, orders: Orders, now: int) -> None:
-        for order in orders.take():
-            if order.id is not None:
-                self.draft.obey(order.id)
-            if order.kind is CommandKind.PAUSE and not self.paused:
-                self.paused = True
-                self.draft.pause(now)
-            elif order.kind is CommandKind.RESUME and self.paused:
-                self.paused = False
-                self.draft.resume(now)
-                for index in self.ready:
-                    self._host.offer(self, index)
-
     def _rest(self) -> None:
         """A paused execution whose bodies have ended needs nobody before it is resumed or out of time."""
-        if self.running or self._endings or (self._waits is not None and self._waits.held):
-            return
-        self.draft.store_away(self._deadline_at())
+        held_back = self._waits is not None and self._waits.held
+        if not (self.running or self._endings or self.settling or held_back):
+            self.draft.store_away(deadline_of(self.workflow, self.draft.started))
 
-    def _settle(self, attempt: Attempt, ending: Ending, now: int) -> None:
+    def settle(self, attempt: Attempt, ending: Ending, now: int) -> None:
+        """Decide what follows from the end of an attempt."""
         index, state = attempt.index, self.state
         if self.running.get(index) is not attempt:
             return
@@ -327,6 +333,11 @@ class Driver:
             state.end(index, TaskState.COMPLETED, found, patch)
             self._follow(found, now)
             return
+        if ending.state is AttemptState.INTERRUPTED:
+            self.draft.end(attempt, ending.state, now, reason=Reason.LOST_CONNECTION)
+            state.interrupt(index)
+            self._make_ready(index)
+            return
         wait = state.fail(index, ending.error, self._host.randomness.random())
         retry_at = None if wait is None else now + round(wait * 1e6)
         info = None if ending.error is None else describe(ending.error)
@@ -336,8 +347,7 @@ class Driver:
             self._follow(found, now)
             return
         state.wait(index, retry_at)
-        if self._untimed is None:
-            self._untimed = []
+        self._untimed = self._untimed or []
         self._untimed.append(index)
         task = attempt.task_object
         if attempt.written_off and not task.is_async and not task.overlap:
@@ -383,12 +393,6 @@ class Driver:
             due = self.state.due.get(index)
             if due is not None:
                 self._waits_of().add(index, (due - now) / 1e6)
-        deadline = self._deadline_at()
+        deadline = deadline_of(self.workflow, self.draft.started)
         if deadline is not None:
             self._waits_of().expire_at(deadline, now)
-
-    def _deadline_at(self) -> int | None:
-        started = self.draft.started
-        if self.workflow.timeout is None or started is None:
-            return None
-        return started + round(self.workflow.timeout * 1e6)

@@ -45,6 +45,10 @@ class Host(Protocol):
         """Start a body whose start is committed."""
         ...
 
+    def roll_back(self, attempt: Attempt) -> None:
+        """An attempt has ended well whose transaction nobody will commit."""
+        ...
+
     def cut(self, attempt: Attempt) -> None:
         """Tell a body to stop whose result is refused from now on."""
         ...

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from cloacina.model.status import CommandKind
+
+if TYPE_CHECKING:
+    from cloacina.engine.driving.driver import Driver
 
 
 def _nobody(obeyed: bool) -> None:
@@ -37,11 +41,20 @@ class Orders:
         self._waiting.append(order)
         return True
 
-    def take(self) -> list[Order]:
-        """What is to be carried out with the item that is being written."""
+    def write(self, driver: Driver, now: int) -> None:
+        """Carry out what is wanted of ``driver`` with the item that is being written."""
         taken, self._waiting = self._waiting, []
         self._carried += taken
-        return taken
+        for order in taken:
+            if order.id is not None:
+                driver.draft.obey(order.id)
+            if order.kind is CommandKind.PAUSE and not driver.paused:
+                driver.paused = True
+                driver.draft.pause(now)
+            elif order.kind is CommandKind.RESUME and driver.paused:
+                driver.paused = False
+                driver.draft.resume(now)
+                driver.offer_ready()
 
     def committed(self) -> None:
         """The item is durable."""

@@ -26,7 +26,7 @@ from cloacina.model.result import (
 )
 from cloacina.model.status import AttemptState, TaskState
 from cloacina.store.payloads.payloads import read_payload, read_words, why_unreadable
-from cloacina.store.rows import AttemptEnd, StoredAttempt, StoredExecution, Verdict
+from cloacina.store.rows import AttemptEnd, NewExecution, StoredAttempt, StoredExecution, Verdict
 
 UNDER_WAY = (AttemptState.RUNNING, AttemptState.DEFERRED)
 """The states of attempts that have not ended."""
@@ -151,6 +151,15 @@ def error_of(stored: StoredExecution) -> str | None:
 def input_of(stored: StoredExecution) -> dict[str, JSON]:
     """The input of an execution. Raises `PayloadError` if what is stored cannot be read."""
     return cast("dict[str, JSON]", read_payload(stored.input, f"the input of execution {stored.id}"))
+
+
+def as_stored(new: NewExecution, owner: str) -> StoredExecution:
+    """A new execution as the store will have it once ``owner`` has stored it."""
+    none = None  # positions are quicker than names, and every submit comes here
+    return StoredExecution(
+        new.id, new.workflow, new.version, new.status, new.input, none, none, new.priority, new.tags, owner, none,
+        new.created, none, none, none, none,
+    )  # fmt: skip
 
 
 def info_of(stored: StoredExecution) -> ExecutionInfo:

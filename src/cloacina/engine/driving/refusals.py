@@ -10,8 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from cloacina.engine.driving.driver import Driver
+from cloacina.engine.executors.attempt import Ending
 from cloacina.engine.storage.store_thread import StoreThread
 from cloacina.errors import StoreRefused
+from cloacina.model.status import AttemptState
 from cloacina.observe.logs import get_logger
 from cloacina.store.port import ReadStore
 from cloacina.store.rows import StoredExecution
@@ -37,7 +39,7 @@ class Refusals:
         driver.held = True
         log.error("the store refused what an execution wrote: %s", error, extra={"execution": driver.id})
         if driver.refusals == 1:
-            self._reload(driver, error)
+            self.go_back(driver, Ending(AttemptState.FAILED, error=error))
         elif driver.refusals == 2:
             self._park(driver, error)
         else:
@@ -48,18 +50,21 @@ class Refusals:
             driver.drop()
             self._dropped(driver)
 
-    def _reload(self, driver: Driver, error: StoreRefused) -> None:
-        def go_back(stored: StoredExecution | None, failure: BaseException | None) -> None:
+    def go_back(self, driver: Driver, ending: Ending) -> None:
+        """Nothing of the item of ``driver`` is stored: let it go on from what is, with ``ending`` for what had ended."""
+        driver.held = True
+
+        def back(stored: StoredExecution | None, failure: BaseException | None) -> None:
             if driver.over:
                 return
             try:
                 if stored is None or stored.owner != self._runner:
                     raise StoreRefused(f"execution {driver.id} is not this runner's") from failure
-                driver.refused(error, stored)
+                driver.refused(stored, ending)
             except Exception as broken:
                 self._park(driver, broken)
 
-        self._reader.call(lambda store: store.execution(driver.id), go_back)
+        self._reader.call(lambda store: store.execution(driver.id), back)
 
     def _park(self, driver: Driver, error: BaseException) -> None:
         driver.refusals = 2

@@ -7,6 +7,14 @@ from functools import partial
 
 from cloacina.clock import Clock, Timer
 from cloacina.engine.executors.attempt import Attempt
+from cloacina.model.workflow import Workflow
+
+
+def deadline_of(workflow: Workflow, started: int | None) -> int | None:
+    """When the time of an execution that started then is up, in microseconds, if its workflow has a timeout."""
+    if workflow.timeout is None or started is None:
+        return None
+    return started + round(workflow.timeout * 1e6)
 
 
 class Waits:

@@ -11,7 +11,7 @@ import asyncio
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from cloacina.engine.executors.attempt import Attempt
-from cloacina.errors import CheckpointError, StoreRefused
+from cloacina.errors import CheckpointError
 from cloacina.model.status import AttemptState, TaskState
 from cloacina.store.rows import Checkpoint
 
@@ -67,7 +67,7 @@ class Wishes:
             if not wish.granted.done():
                 wish.granted.set_result(None)
 
-    def refused(self, error: StoreRefused) -> None:
+    def refused(self, error: BaseException) -> None:
         """The store refused what was sent."""
         sent, self._sent = self._sent, []
         for wish in sent:

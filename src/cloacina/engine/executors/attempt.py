@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from cloacina.engine.bodies.courier import Courier
     from cloacina.engine.bodies.errands import Errands
     from cloacina.engine.executors.timelimit import TimeLimit
+    from cloacina.store.transactions import OpenTransaction
 
 ERROR_BYTES = 8_192
 
@@ -48,8 +49,8 @@ class Attempt:
 
     __slots__ = (
         "attempt", "context", "courier", "done", "ended", "errands", "execution", "index", "launched", "left", "limit",
-        "off", "slot", "started", "stopping", "suspect", "task", "task_object", "timers", "work", "workflow",
-        "written_off", "yielded",
+        "off", "slot", "started", "stopping", "suspect", "task", "task_object", "timers", "transaction", "work",
+        "workflow", "written_off", "yielded",
     )  # fmt: skip
 
     def __init__(
@@ -86,6 +87,8 @@ class Attempt:
         """Where its body has something stored while it runs."""
         self.errands: Errands | None = None
         """What its body had done there, once it asked for something."""
+        self.transaction: OpenTransaction | None = None
+        """What its body writes through, if its task takes one; None again once that has ended."""
         self.yielded = 0
         """How many waits it gave its slot up for have not ended."""
 
@@ -108,10 +111,10 @@ class Attempt:
     def call(self) -> object:
         """Call the body: the result, or a coroutine."""
         running.set(self)
-        name = self.task_object.handle_parameter
-        if name is None or self.courier is None:
-            return self.task_object.fn(self.context)
-        return self.task_object.fn(self.context, **{name: self.courier.handle(self)})
+        task = self.task_object
+        if (task.handle_parameter is None and task.transaction_parameter is None) or self.courier is None:
+            return task.fn(self.context)
+        return task.fn(self.context, **self.courier.given(self))
 
     def write_off(self) -> None:
         """End though the body goes on."""

@@ -34,6 +34,10 @@ class Presence(Protocol):
         """The lease of a new runner in this process, not held yet."""
         ...
 
+    def give_up(self) -> None:
+        """Let nobody wait any more for a database that does not take part."""
+        ...
+
     async def close(self) -> None:
         """End; what others are to be told is on its way then."""
         ...
@@ -60,13 +64,16 @@ class _Alone:
     observer: Observer | None = None
 
     def __init__(self) -> None:
-        self.bell = Doorbell()
+        self.bell: Doorbell = Doorbell()
 
     async def open(self) -> None:
         return None
 
     def lease(self, runner: str, lost: Lost) -> Lease:
         return MemoryLease()
+
+    def give_up(self) -> None:
+        return None
 
     async def close(self) -> None:
         return None
@@ -83,7 +90,9 @@ class _ByFiles(_Alone):
         self._settings = settings
         self._clock = clock
         self.bell = FileDoorbell(storage, clock, rung)
-        self.observer = FileObserver(storage.folder, clock, storage.reader, settings.poll_interval)
+        self.observer: Observer | None = FileObserver(
+            storage.folder, clock, storage.reader, settings.poll_interval
+        )
 
     def lease(self, runner: str, lost: Lost) -> Lease:
         return FileLease(self._folder, runner, self._settings, self._clock, lost)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
+from cloacina.clock import Clock
 from cloacina.engine.storage.file_watch import FileWatch
 from cloacina.errors import MissingExtra, ValidationError
 from cloacina.observe.logs import get_logger
@@ -15,6 +17,7 @@ from cloacina.store.port import ReadStore, WriteStore
 from cloacina.store.postgres.location import ServerLocation
 from cloacina.store.sqlite.copies.backup import back_up
 from cloacina.store.sqlite.database import Database
+from cloacina.store.transactions import Transactions
 
 log = get_logger("store")
 
@@ -32,6 +35,8 @@ class Backend(Protocol):
     submitter: Callable[[], WriteStore] | None
     """None if submits wait for nobody but the writer."""
     reader: Callable[[], ReadStore]
+    transactions: Callable[[Clock], Transactions] | None
+    """None if bodies can have no transactions."""
 
     def warn(self) -> None: ...
 
@@ -49,6 +54,7 @@ class FileBackend:
 
     server: ServerLocation | None = None
     submitter: Callable[[], WriteStore] | None = None
+    transactions: Callable[[Clock], Transactions] | None = None
 
     def __init__(self, location: Location) -> None:
         self._database = Database(location)
@@ -86,6 +92,7 @@ class ServerBackend:
     def __init__(self, location: ServerLocation) -> None:
         try:
             from cloacina.store.postgres.database import PostgresDatabase
+            from cloacina.store.postgres.transactions.transaction import PostgresTransactions
         except ModuleNotFoundError as error:
             if error.name != "asyncpg":
                 raise
@@ -98,6 +105,7 @@ class ServerBackend:
         self.submitter: Callable[[], WriteStore] | None = database.submitter
         self.reader: Callable[[], ReadStore] = database.reader
         self.looking: Callable[[], ReadStore] = database.looking
+        self.transactions: Callable[[Clock], Transactions] | None = partial(PostgresTransactions, location)
 
     def warn(self) -> None:
         """Nothing: what is wrong with a server is found when it is opened."""

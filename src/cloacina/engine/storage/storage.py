@@ -6,17 +6,20 @@ import asyncio
 from collections.abc import Callable
 from os import PathLike
 from pathlib import Path
+from typing import cast
 
-from cloacina.clock import Randomness
+from cloacina.clock import Clock, Randomness
 from cloacina.engine.storage.backend import Backend, FileBackend, ServerBackend
 from cloacina.engine.storage.file_watch import FileWatch
 from cloacina.engine.storage.store_thread import StoreThread
 from cloacina.store.location import Location, read_location
 from cloacina.store.payloads.payloads import Payloads
 from cloacina.store.payloads.place import PayloadHome
-from cloacina.store.payloads.stores import decoding_store, encoding_store
-from cloacina.store.port import ReadStore, WriteStore
+from cloacina.store.payloads.stores import EncodingStore, decoding_store, encoding_store
+from cloacina.store.port import JoiningStore, ReadStore, WriteStore
 from cloacina.store.postgres.location import ServerLocation
+from cloacina.store.rows import Item
+from cloacina.store.transactions import Transactions
 
 
 class Storage:
@@ -40,11 +43,17 @@ class Storage:
             FileBackend(location) if isinstance(location, Location) else ServerBackend(location)
         )
         self._payloads = payloads
+        self._joining: JoiningStore | None = None
 
     @property
     def shared(self) -> bool:
         """True if other processes may use the database too."""
         return self.folder is not None or self.server is not None
+
+    @property
+    def encodes(self) -> bool:
+        """True if payloads go through codecs, which may take their time."""
+        return self._payloads is not None
 
     @property
     def folder(self) -> Path | None:
@@ -98,6 +107,31 @@ class Storage:
         except BaseException:
             await self.close()
             raise
+
+    async def joining(self) -> JoiningStore:
+        """What stores within a transaction of somebody else's; waits for the writer the first time only.
+
+        Raises as `WriteStore.joining` does.
+        """
+        if self._joining is None:
+            self._joining = await self.writer.run(lambda store: store.joining())
+        return self._joining
+
+    @property
+    def has_transactions(self) -> bool:
+        """True if bodies can have transactions."""
+        return self._backend.transactions is not None
+
+    def transactions(self, clock: Clock) -> Transactions | None:
+        """Transactions for bodies; None where there are none."""
+        make = self._backend.transactions
+        return None if make is None else make(clock)
+
+    async def encoded(self, item: Item) -> Item:
+        """``item`` as the writer would store it. Raises `StoreError`."""
+        if self._payloads is None:
+            return item
+        return await self.writer.run(lambda store: cast(EncodingStore, store).encoded(item))
 
     async def close(self) -> None:
         """Close the stores and end their threads; what waits for the database gives up."""

@@ -36,7 +36,7 @@ FREE = "UPDATE executions SET owner = NULL WHERE id IN (SELECT value ->> 0 FROM 
 
 ORPHANS = """
     SELECT DISTINCT owner FROM executions INDEXED BY executions_owner
-    WHERE owner IS NOT NULL AND status IN ('pending', 'running', 'paused', 'parked')
+    WHERE owner IS NOT NULL AND (status IN ('pending', 'running', 'paused', 'parked')) IS TRUE
         AND owner NOT IN (SELECT id FROM runners WHERE state = 'alive')
     ORDER BY owner"""
 

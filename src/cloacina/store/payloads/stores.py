@@ -14,8 +14,9 @@ from cloacina.store.payloads.folder import PayloadFolder
 from cloacina.store.payloads.payloads import Payloads
 from cloacina.store.payloads.place import PayloadHome
 from cloacina.store.payloads.rows import PayloadRows
-from cloacina.store.port import ReadStore, WriteStore
-from cloacina.store.rows import ExecutionFilter, Fork, Group, NewExecution, StoredExecution
+from cloacina.store.port import JoiningStore, ReadStore, WriteStore
+from cloacina.store.rows import ExecutionFilter, Fork, Group, Item, NewExecution, StoredExecution
+from cloacina.store.script import Script
 
 T = TypeVar("T")
 
@@ -35,6 +36,7 @@ class EncodingStore:
 
     def __init__(self, inner: WriteStore, payloads: Payloads, home: PayloadHome) -> None:
         self._inner = inner
+        self._payloads, self._home = payloads, home
         self._rows = PayloadRows(payloads, home)
         self._items = _Memory(self._rows, self._rows.item)
         self._new = _Memory(self._rows, self._rows.new)
@@ -48,6 +50,12 @@ class EncodingStore:
         self._items.forget()
         return decoded
 
+    def encoded(self, item: Item) -> Item:
+        """``item`` as `commit` writes it."""
+        [made] = self._items.encoded((item,))
+        self._items.forget()
+        return made
+
     def insert_unowned(self, rows: Sequence[NewExecution]) -> list[StoredExecution | None]:
         holders = self._inner.insert_unowned(self._new.encoded(rows))
         decoded = [holder and self._rows.stored(holder) for holder in holders]
@@ -58,6 +66,9 @@ class EncodingStore:
         answers = self._inner.insert_forks(self._forks.encoded(made), once)
         self._forks.forget()
         return answers
+
+    def joining(self) -> JoiningStore:
+        return EncodingJoiningStore(self._inner.joining(), self._payloads, self._home)
 
     def prune(self, executions: Sequence[str]) -> list[str]:
         removed = self._inner.prune(executions)
@@ -78,6 +89,25 @@ class EncodingStore:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)
+
+
+class EncodingJoiningStore:
+    """`JoiningStore` around another; it encodes before the script begins, as files may have to be written."""
+
+    def __init__(self, inner: JoiningStore, payloads: Payloads, home: PayloadHome) -> None:
+        self._inner = inner
+        self._payloads, self._home = payloads, home
+
+    def insert_unowned(self, rows: Sequence[NewExecution]) -> Script[list[StoredExecution | None]]:
+        own = PayloadRows(self._payloads, self._home)
+        return self._decoded(self._inner.insert_unowned([own.new(row) for row in rows]), own)
+
+    @staticmethod
+    def _decoded(
+        script: Script[list[StoredExecution | None]], own: PayloadRows
+    ) -> Script[list[StoredExecution | None]]:
+        holders = yield from script
+        return [holder and own.stored(holder) for holder in holders]
 
 
 class DecodingStore:

@@ -9,7 +9,9 @@ from cloacina.model.status import ExecutionStatus, Reason
 from cloacina.store.migrations import MIGRATIONS, outdated
 from cloacina.store.nouns import checkpoints, commands, forks, reads, retention, runners
 from cloacina.store.nouns import versions as version_rows
+from cloacina.store.port import JoiningStore
 from cloacina.store.postgres import claims, executions, groups, unowned
+from cloacina.store.postgres.joining.statements import joining
 from cloacina.store.postgres.location import ServerLocation
 from cloacina.store.postgres.prepare import prepare, schema_version
 from cloacina.store.postgres.server.connection import Connection
@@ -118,6 +120,9 @@ class PostgresWriter:
 
     def instance(self) -> str:
         return reads.instance(self._connection)
+
+    def joining(self) -> JoiningStore:
+        return joining(self._connection)
 
     def prune(self, executions: Sequence[str]) -> list[str]:
         return retention.prune(self._connection, executions)

@@ -124,6 +124,7 @@ KINDS: dict[str, Kind] = {
         complaint=_THERE,
         unfit=_ATTEMPT_THERE,
     ),
+    # IS TRUE keeps the planner off the index on status, through which it would read every live execution for each row.
     "progress": Kind(
         _columns(
             "id, owner, status, next_owner, started:bigint, finished:bigint, wake_at:bigint, result, error"
@@ -135,7 +136,7 @@ KINDS: dict[str, Kind] = {
             result = sent.result, error = sent.error
         FROM fence, {sent}
         WHERE own.id = sent.id AND own.owner IS NOT DISTINCT FROM sent.owner
-            AND own.status IN ('pending', 'running', 'paused', 'parked') RETURNING 1""",
+            AND (own.status IN ('pending', 'running', 'paused', 'parked')) IS TRUE RETURNING 1""",
         complaint="these executions have ended or another owner",
         unfit="""
         SELECT sent.id FROM {sent}
@@ -160,6 +161,10 @@ KINDS: dict[str, Kind] = {
 _FENCE = """
     UPDATE {s}.runners SET group_no = $2 WHERE id = $1 AND state = 'alive' AND group_no = $2 - 1 RETURNING id"""
 
+# The runner's next groups go on beside it; whoever declares the runner dead takes the row first, and waits or is waited
+# for. That he takes it `FOR UPDATE` is what shows his change to a transaction that sees an older state of the database.
+_ALIVE = "SELECT id FROM {s}.runners WHERE id = $1 AND state = 'alive' FOR KEY SHARE"
+
 _RUNNER = "SELECT state, group_no FROM runners WHERE id = ?1"
 
 
@@ -178,11 +183,23 @@ def commit(connection: Connection, group: Group) -> list[StoredExecution]:
         raise _explained(connection, rows, refused) from refused
 
 
+def settling(schema: str, runner: str, item: Item) -> tuple[str, list[Any]]:
+    """The statement by which a task's own transaction writes ``item``, and its parameters.
+
+    It takes no number of a group. Its answer says how many rows the fence has: 0 if the runner is not alive.
+    """
+    rows = merged((item,))
+    kinds = tuple(kind for kind in KINDS if rows.get(kind))
+    return _statement(schema, kinds, False, _ALIVE, 2), [runner, *_arrays(rows, kinds)]
+
+
+def _arrays(rows: Rows, kinds: Sequence[str]) -> list[list[Any]]:
+    return [list(column) for kind in kinds for column in zip(*rows[kind], strict=True)]
+
+
 def _write(connection: Connection, group: Group, rows: Rows) -> list[StoredExecution]:
     kinds = tuple(kind for kind in KINDS if rows.get(kind))
-    values: list[Any] = [group.runner, group.number]
-    for kind in kinds:
-        values += [list(column) for column in zip(*rows[kind], strict=True)]
+    values: list[Any] = [group.runner, group.number, *_arrays(rows, kinds)]
     claim = group.claim if group.claim is not None and claims.wanted(group.claim) else None
     if claim is not None:
         values += claims.parameters(claim)
@@ -213,11 +230,12 @@ def _gives_up_alive(item: Item) -> bool:
 
 
 @cache
-def _statement(schema: str, kinds: tuple[str, ...], claim: bool) -> str:
-    """The text that writes rows of these kinds; its first two parameters are the runner and the number."""
-    parts = {"fence": _FENCE}
+def _statement(
+    schema: str, kinds: tuple[str, ...], claim: bool, fence: str = _FENCE, position: int = 3
+) -> str:
+    """The text that writes rows of these kinds; what its first parameters are, ``fence`` says."""
+    parts = {"fence": fence}
     checks: list[str] = []
-    position = 3
     for name in kinds:
         kind = KINDS[name]
         parts[name] = kind.write.replace("{sent}", _sent(kind, position))

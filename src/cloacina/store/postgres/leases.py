@@ -117,14 +117,14 @@ class Leases:
         raw, pooled = await connect(location, settings=_SETTINGS)
         leases = cls(location, raw, pooled)
         try:
-            found = dict(await leases._run(_META))
+            found: dict[str, str] = {row["key"]: row["value"] for row in await leases._run(_META)}
             if len(found) < 2:
                 raise StoreCorrupt(f"database {location} is incomplete: it lacks what tells it from others")
         except BaseException:
             leases.drop()
             raise
         leases.instance = found["instance"]
-        leases._channel = "c_" + hashlib.sha256(found["bell"].encode()).hexdigest()[:40]
+        leases._channel = channel(found["bell"])
         return leases
 
     async def lock(self, key: int) -> bool:
@@ -209,6 +209,11 @@ class Leases:
             if lost_connection(error):
                 self.drop()
             raise translate(error, str(self._location)) from error
+
+
+def channel(bell: str) -> str:
+    """The name of the channel on which the runners of a schema listen; ``bell`` is its secret."""
+    return "c_" + hashlib.sha256(bell.encode()).hexdigest()[:40]
 
 
 def lock_key(instance: str, runner: str, session: int) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import parse_qsl, unquote_to_bytes, urlsplit, urlunsplit
 
 from cloacina.errors import ValidationError
 
@@ -15,6 +15,7 @@ FORM = "postgresql://user:password@host:5432/database"
 
 _SCHEMA = re.compile(r"[a-z][a-z0-9_]{0,47}")
 _HOSTS = re.compile(r"(?:(?:\[[0-9A-Fa-f:.]*\]|[^\s:,\[\]]*)(?::\d{1,5})?(?:,|$))*")
+_PORTS = re.compile(r"[0-9,]*")
 _RESERVED = re.compile(r"pg_.*|public|information_schema")
 
 
@@ -60,6 +61,8 @@ def server_location(url: str, schema: str | None) -> ServerLocation:
     named = DEFAULT_SCHEMA if schema is None else check_schema(schema)
     try:
         parts = urlsplit(url)
+        parameters = dict(parse_qsl(parts.query, strict_parsing=bool(parts.query)))
+        nul = b"\0" in unquote_to_bytes(url)
     except ValueError:  # whose text quotes the URL
         raise _unreadable() from None
     hosts = parts.netloc.rpartition("@")[2]
@@ -69,6 +72,8 @@ def server_location(url: str, schema: str | None) -> ServerLocation:
         or not _HOSTS.fullmatch(hosts)
         or "@" in parts.path
         or parts.fragment
+        or nul
+        or not _PORTS.fullmatch(parameters.get("port", ""))
     ):
         raise _unreadable()
     return ServerLocation(urlunsplit(("postgresql", *parts[1:])), named)

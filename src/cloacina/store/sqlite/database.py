@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from cloacina.errors import StoreError, StoreUnavailable
+from cloacina.errors import StoreError, StoreUnavailable, ValidationError
 from cloacina.model.status import ExecutionStatus, Reason
 from cloacina.store.location import Location
 from cloacina.store.nouns import checkpoints, commands, forks, reads, retention, runners
 from cloacina.store.nouns import versions as version_rows
 from cloacina.store.nouns.batches import encode
+from cloacina.store.port import JoiningStore
 from cloacina.store.rows import (
     ClaimRequest,
     Command,
@@ -168,6 +169,12 @@ class SqliteWriter:
 
     def instance(self) -> str:
         return reads.instance(self._connection)
+
+    def joining(self) -> JoiningStore:
+        raise ValidationError(
+            f"connection= is for PostgreSQL: the SQLite file {self._connection.location} belongs to the engine, and no "
+            "transaction of another connection can be joined; submit once yours is committed"
+        )
 
     def prune(self, executions: Sequence[str]) -> list[str]:
         return retention.prune(self._connection, executions)

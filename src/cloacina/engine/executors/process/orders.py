@@ -24,6 +24,11 @@ def checked(task: Task, policy: RetryPolicy) -> None:
             f"its parameter {task.handle_parameter!r} asks for a TaskHandle, which exists in the runner's process "
             "only: wait in a task of its own that runs there, and let this one depend on it"
         )
+    if task.transaction_parameter is not None:
+        raise ValidationError(
+            f"its parameter {task.transaction_parameter!r} asks for a transaction, which exists in the runner's process "
+            "only: let the body run there"
+        )
     place_of(task.fn)
     try:
         judge_of(policy)

@@ -23,12 +23,6 @@ class _Seen:
     since: float
 
 
-@dataclass(slots=True)
-class _Seen:
-    mtime: int
-    since: float
-
-
 class LeaseFiles:
     """The lease files of all runners of one database, and what their locks and times tell."""
 

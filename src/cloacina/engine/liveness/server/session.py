@@ -12,6 +12,7 @@ import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from functools import partial
+from math import inf
 from typing import Any, Protocol, TypeVar
 
 from cloacina.clock import Clock, Randomness
@@ -62,8 +63,8 @@ class ServerSession:
         self._stop, self._hurry, self._wanted = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._patience = 0.0
         self._errands: set[asyncio.Task[None]] = set()
-        self._said = -SAY_AGAIN_AFTER
-        self._ringing = self._told = False
+        self._said = -inf
+        self._ringing = self._told = self._opened_once = False
         self.leases: Leases | None = None
         """The connection; None while there is none. To be used on the session's thread only."""
         self.number = 0
@@ -85,6 +86,7 @@ class ServerSession:
             self._tell(self._stop.set)
             await self._ended.wait()
             self._thread.join()
+        self._loop.close()
 
     def give_up(self) -> None:
         """Let nobody wait any more for a connection that is not there."""
@@ -139,33 +141,130 @@ class ServerSession:
         with suppress(RuntimeError):  # it is closed
             self._loop.call_soon_threadsafe(call)
 
+    def _begin(self, errand: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        task = self._loop.create_task(errand())
+        self._errands.add(task)
+        task.add_done_callback(self._errands.discard)
+
     def _serve(self) -> None:
         try:
             self._loop.run_until_complete(self._live())
         finally:
-            self._loop.close()
             self.post(self._ended.set)
 
     async def _live(self) -> None:
-        ringing = self._loop.create_task(self._ring())
+        self._loop.create_task(self._ring_when_wanted())
+        staying = self._loop.create_task(self._stay())
+        stop = self._loop.create_task(self._stop.wait())
+        await asyncio.wait({staying, stop}, return_when=asyncio.FIRST_COMPLETED)
+        if self.leases is not None:
+            await self._finish(self.leases)
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _stay(self) -> None:
+        """Be connected, for ever; if there is no first connection, nothing."""
         pause = FIRST_PAUSE
-        while not self._stop.is_set():
+        while True:
             try:
                 leases = await self._connect()
-            except StoreError as error:
-                if self.number == 0 and (not error.retryable or self._patience <= 0):
-                    self.post(partial(self._opened.set_exception, error))
-                    break
+            except Exception as error:
+                if not self._opened_once and (self._patience <= 0 or not _passes(error)):
+                    self.post(partial(_settle, self._opened, error))
+                    return
                 self._say(error)
                 self._patience -= pause
-                pause = await self._rest(pause, self._stop)
-                continue
-            since = self._clock.monotonic()
-            await self._either(leases.lost, self._stop)
-            if self._stop.is_set():
-                await self._finish(leases)
-            self.leases = None
-            if self._clock.monotonic() - since >= STEADY:
-                pause = FIRST_PAUSE
-            ...
-        ringing.cancel()
+            else:
+                since = self._loop.time()
+                await leases.lost.wait()
+                self.leases = None
+                if self._loop.time() - since >= STEADY:
+                    pause = FIRST_PAUSE
+            pause = await self._rest(pause, self._stop)
+
+    async def _connect(self) -> Leases:
+        leases = await Leases.open(self._location)
+        try:
+            self.number += 1
+            if self.guest is not None:
+                await self.guest.arrive(leases, self.number)
+            if not leases.pooled:
+                await leases.listen(self._hear)
+        except BaseException:
+            leases.drop()
+            raise
+        self.leases = leases
+        if self._opened_once:
+            self._said = -inf
+            self._hear()
+            self._wanted.set()
+        else:
+            self._opened_once = True
+            self._say_how(leases)
+            self.post(partial(_settle, self._opened, None))
+        return leases
+
+    async def _finish(self, leases: Leases) -> None:
+        """Do what was begun, ring if that is due, and say goodbye."""
+        with suppress(TimeoutError, StoreError):
+            async with asyncio.timeout(CLOSE_PATIENCE):
+                while self._errands:
+                    await asyncio.wait(set(self._errands))
+                if self._ringing:
+                    await leases.ring()
+        await leases.close()
+
+    def _hear(self) -> None:
+        if not self._told:
+            self._told = True
+            self.post(self._pass_on)
+
+    def _pass_on(self) -> None:
+        self.heard()
+
+    async def _ring_when_wanted(self) -> None:
+        while True:
+            await self._wanted.wait()
+            self._wanted.clear()
+            self._ringing = False
+            with suppress(StoreError):  # the next connection begins with a ring
+                if self.leases is not None:
+                    await self.leases.ring()
+            await asyncio.sleep(RING_PAUSE)
+
+    async def _rest(self, pause: float, until: asyncio.Event) -> float:
+        """Wait for about ``pause`` seconds, or until an event; return the next pause."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(pause * (0.5 + self._randomness.random() / 2)):
+                await until.wait()
+        return min(2 * pause, LONGEST_PAUSE)
+
+    def _say(self, error: Exception) -> None:
+        now = self._loop.time()
+        if now - self._said >= SAY_AGAIN_AFTER:
+            self._said = now
+            defect = None if isinstance(error, StoreError) else error
+            log.warning("the connection for leases is lost, trying again: %s", error, exc_info=defect)
+
+    def _say_how(self, leases: Leases) -> None:
+        if leases.pooled:
+            log.warning(
+                "database %s is behind a pooler: runners have no locks and hear nothing of each other there, so that "
+                "each looks for work by itself, and a dead one is found when its lease has run out; give the URL of "
+                "the server itself for both",
+                self._location,
+            )
+
+
+def _passes(error: Exception) -> bool:
+    return isinstance(error, StoreError) and error.retryable
+
+
+def _settle(opened: asyncio.Future[None], error: Exception | None) -> None:
+    if not opened.done():
+        if error is None:
+            opened.set_result(None)
+        else:
+            opened.set_exception(error)

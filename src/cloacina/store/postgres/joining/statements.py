@@ -13,19 +13,21 @@ from cloacina.errors import KeyBusy, ValidationError
 from cloacina.store.nouns.batches import encode
 from cloacina.store.postgres import executions
 from cloacina.store.postgres.joining.connections import sqlstate
+from cloacina.store.postgres.leases import channel
 from cloacina.store.postgres.location import ServerLocation
+from cloacina.store.postgres.server.connection import Connection
 from cloacina.store.rows import NewExecution, StoredExecution
 from cloacina.store.script import Rows, Script
 
-PATIENCE = "2000"
-"""Milliseconds that a submit waits for another transaction that stores the same key; less if the caller's session says so."""
+PATIENCE = "2s"
+"""How long a submit waits for another transaction that stores the same key, unless the caller's session waits less."""
 
 _TRIES = 3
 
 _LOOK = """
     SELECT relname,
-        pg_catalog.has_schema_privilege(relnamespace, 'USAGE') AND pg_catalog.has_table_privilege(pg_class.oid, 'SELECT')
-        AND (relname = $2 OR pg_catalog.has_table_privilege(pg_class.oid, 'INSERT'))
+        pg_catalog.has_schema_privilege(relnamespace, 'USAGE')
+        AND pg_catalog.has_table_privilege(pg_class.oid, 'SELECT') AND (relname = $2 OR pg_catalog.has_table_privilege(pg_class.oid, 'INSERT'))
     FROM pg_catalog.pg_class JOIN pg_catalog.pg_namespace ON pg_namespace.oid = relnamespace
     WHERE nspname = $1 AND relname IN ($2, $3)"""
 
@@ -53,9 +55,93 @@ _RELEASE = "RELEASE SAVEPOINT cloacina_submit"
 
 _LIMIT_WAITING = """
     SELECT own, pg_catalog.set_config('LOCK_TIMEOUT',
-        CASE WHEN CAST(own AS interval) BETWEEN '00:00:00.001' AND CAST($1 AS interval) THEN own ELSE $2 END, true)
+        CASE WHEN CAST(own AS interval) BETWEEN '00:00:00.001' AND CAST(CAST($1 AS text) AS interval)
+            THEN own ELSE CAST($1 AS text) END, true)
     FROM (SELECT pg_catalog.current_setting('LOCK_TIMEOUT') AS own) AS session"""
 _WAIT_AS_BEFORE = "SELECT pg_catalog.set_config('LOCK_TIMEOUT', CAST($1 AS text), true)"
 
 _STUCK = {"55P03", "40P01"}
 """SQLSTATEs of a lock that did not come in time, and of two transactions that wait for each other."""
+
+_META = "SELECT key, value FROM meta WHERE key IN ('instance', 'bell')"
+
+
+def joining(connection: Connection) -> PostgresJoining:
+    """What joins the transactions of others on the schema of ``connection``."""
+    found = dict(connection.rows(_META))
+    return PostgresJoining(connection.location, found["instance"], channel(found["bell"]))
+
+
+class PostgresJoining:
+    """`JoiningStore` for one schema, which ``instance`` tells from all others; its runners listen on ``channel``."""
+
+    def __init__(self, location: ServerLocation, instance: str, channel: str) -> None:
+        self.location = location
+        self._instance = instance
+        self._channel = channel
+        schema = f'"{location.schema}"'
+        self._insert_text = _INSERT.replace("{s}", schema)
+        self._holder_text = _HOLDER.replace("{s}", schema)
+
+    def insert_unowned(self, rows: Sequence[NewExecution]) -> Script[list[StoredExecution | None]]:
+        self._check((yield _LOOK, (self.location.schema, "meta", "executions")))
+        if rows[0].key is not None:
+            return [(yield from self._insert_keyed(rows[0], rows[0].key))]
+        yield from self._insert(rows)
+        return [None] * len(rows)
+
+    def _check(self, found: Rows) -> None:
+        """Refuse a connection on which the next statement would fail, and end its transaction."""
+        schema, allowed = self.location.schema, dict(found)
+        if len(allowed) < 2:
+            raise ValidationError(
+                f"connection= leads to a database without our schema {schema}, and the executions are in "
+                f"{self.location}: connect to that"
+            )
+        if not all(allowed.values()):
+            raise ValidationError(
+                f"connection= has a role without the rights to submit: grant it USAGE on schema {schema}, SELECT on "
+                f"{schema}.meta, and SELECT and INSERT on {schema}.executions"
+            )
+
+    def _insert(self, rows: Sequence[NewExecution]) -> Script[int]:
+        """Insert what has no conflict; return how many that are. Raises `ValidationError` in another database."""
+        values = (self._instance, encode(rows), self._channel)
+        [(homes, stored, _)] = yield self._insert_text, values
+        if not homes:
+            raise ValidationError(
+                f"connection= leads to another database, whose schema {self.location.schema} has other executions; "
+                f"connect to {self.location}"
+            )
+        count: int = stored
+        return count
+
+    def _insert_keyed(self, row: NewExecution, key: str) -> Script[StoredExecution | None]:
+        """Insert ``row``, or return the execution that has its key. Raises `KeyBusy`."""
+        yield _SAVEPOINT, ()
+        try:
+            [(patience, _)] = yield _LIMIT_WAITING, (PATIENCE,)
+            holder = yield from self._store_or_find(row, key)
+            yield _WAIT_AS_BEFORE, (patience,)
+        except Exception as error:
+            yield _ROLLBACK, ()
+            yield _RELEASE, ()
+            if sqlstate(error) not in _STUCK:
+                raise
+            raise KeyBusy(
+                f"a transaction that has not ended stores the idempotency key {key!r} in database {self.location}; "
+                "nothing was stored, and your transaction is as it was: try again when that has ended"
+            ) from error
+        yield _RELEASE, ()
+        return holder
+
+    def _store_or_find(self, row: NewExecution, key: str) -> Script[StoredExecution | None]:
+        for _ in range(_TRIES):
+            if (yield from self._insert([row])):
+                return None
+            if found := (yield self._holder_text, (key,)):
+                return executions.read(self.location, found)[0]
+        raise KeyBusy(
+            f"the execution that had the idempotency key {key!r} is being removed from database {self.location}; "
+            "nothing was stored: try again"
+        )

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 
 import asyncpg
 
 from cloacina.store.postgres.location import ServerLocation
 from cloacina.store.postgres.server.errors import DRIVER_ERRORS, translate
+from cloacina.store.postgres.server.forks import left_to_parent
 
 CONNECT_TIMEOUT = 10.0
 """Seconds until an attempt to connect is given up."""
@@ -40,28 +42,32 @@ _POOLER_REFUSES = "08P01"
 
 
 async def connect(
-    location: ServerLocation, *, settings: dict[str, str] | None = None, timeout: float = CONNECT_TIMEOUT
+    location: ServerLocation,
+    *,
+    settings: dict[str, str] | None = None,
+    defaults: Mapping[str, str] = SETTINGS,
+    timeout: float = CONNECT_TIMEOUT,
 ) -> tuple[asyncpg.Connection, bool]:
     """Open a session at ``location`` on the running loop; return it, and True if a pooler sits between.
 
-    ``settings`` go before `SETTINGS`. Behind a pooler none can be made, nothing may be prepared, and a session lasts
+    ``settings`` go before ``defaults``. Behind a pooler none can be made, nothing may be prepared, and a session lasts
     for one transaction. Raises `StoreError`.
     """
     raw = None
     try:
         async with asyncio.timeout(timeout):
             try:
-                raw = await asyncpg.connect(location.url, server_settings={**SETTINGS, **(settings or {})})
+                raw = await asyncpg.connect(location.url, server_settings={**defaults, **(settings or {})})
             except asyncpg.PostgresError as error:
                 if error.sqlstate != _POOLER_REFUSES:
                     raise
                 raw = await asyncpg.connect(location.url, statement_cache_size=0)
-                return raw, True
+                return left_to_parent(raw), True
             if not await pooled(raw):
-                return raw, False
+                return left_to_parent(raw), False
             await raw.close()
             raw = await asyncpg.connect(location.url, statement_cache_size=0)
-            return raw, True
+            return left_to_parent(raw), True
     except BaseException as error:
         if raw is not None:
             raw.terminate()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import weakref
 from contextlib import suppress
+from typing import Any, cast
 
 import asyncpg
 
@@ -25,7 +26,7 @@ def _let_go() -> None:
     """In the child: put nothing in the place of each socket, so that its number stays taken until it is closed."""
     nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
     for raw in list(_open):
-        socket = raw._transport.get_extra_info("socket")  # pyright: ignore[reportPrivateUsage]
+        socket = cast(Any, raw)._transport.get_extra_info("socket")
         with suppress(OSError):
             if socket is not None and socket.fileno() >= 0:
                 os.dup2(nothing, socket.fileno(), inheritable=False)

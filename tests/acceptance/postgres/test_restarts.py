@@ -1,0 +1,78 @@
+"""The server restarts, crashes, or loses one of its processes: work waits for it and goes on, by itself."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+from collections.abc import Callable
+
+import pytest
+
+from acceptance.support.campaign import campaign
+from acceptance.support.shapes import MIXED
+from acceptance.support.stage import Stage, Theatre
+from support.postgres.server import PostgresServer, until
+
+
+def fast(server: PostgresServer, rng: random.Random) -> None:
+    server.restart("fast")
+
+
+def immediate(server: PostgresServer, rng: random.Random) -> None:
+    server.restart("immediate")
+
+
+def killed_backend(server: PostgresServer, rng: random.Random) -> None:
+    """``kill -9`` of one session's process, after which the server ends all sessions and recovers as from a crash."""
+    sessions = "SELECT pid FROM pg_stat_activity WHERE application_name LIKE 'cloacina%'"
+    os.kill(rng.choice(server.execute(sessions))[0], signal.SIGKILL)
+    until(lambda: answers(server), "the server did not come back")
+
+
+def answers(server: PostgresServer) -> bool:
+    try:
+        return bool(server.execute("SELECT 1"))
+    except Exception:
+        return False
+
+
+@pytest.mark.parametrize("times", [2, campaign(100)])
+@pytest.mark.parametrize("harm", [fast, immediate, killed_backend])
+def test_a_server_that_comes_back_costs_nothing(
+    stage: Stage, mortal: PostgresServer, rng: random.Random, times: int, harm: Callable[..., None]
+) -> None:
+    """Nobody dies, so no body may run twice: the checker knows no cause for a repeat."""
+    steady = stage.start(stage.asks(*MIXED * 15 * times), pace="to the end")
+    others = [
+        stage.start(stage.asks(*MIXED * 10 * times), pace="in turn"),
+        stage.start(stage.asks(*MIXED * 10 * times, keyed=True), pace="at once"),
+    ]
+    for _ in range(times):
+        steady.line("over")
+        assert steady.outlives(rng.uniform(0.0, 0.1)), steady.tail()
+        harm(mortal, rng)
+    for program in (steady, *others):
+        assert program.wait() == 0, program.tail()
+    assert len(stage.finally_().executions) == 35 * len(MIXED) * times
+
+
+@pytest.mark.parametrize("times", [2, campaign(20)])
+def test_no_orphan_is_stranded_by_a_server_that_crashes_while_they_are_recovered(
+    theatre: Theatre, mortal: PostgresServer, rng: random.Random, times: int
+) -> None:
+    for number in range(times):
+        with theatre.stage(str(number)) as stage:
+            stage.close_gate()
+            asks = stage.asks(*["gated"] * 250)
+            dead = stage.start(asks, pace="at once", stay=True, thread_slots=1, window=300)
+            dead.line("staying")
+            dead.line("waiting")
+            dead.kill()
+            stage.open_gate()
+            assert sum(row.owner is not None for row in stage.midway().executions.values()) > 200
+            finisher = stage.start(alone=True, start_patience=30.0)
+            assert finisher.outlives(rng.uniform(0.05, 0.3)), finisher.tail()
+            mortal.restart("immediate")
+            assert finisher.wait() == 0, finisher.tail()
+            assert len(stage.finally_().executions) == 250
