@@ -15,9 +15,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
-from benchmarks.harness.database import drop
+from benchmarks.harness.database import Store, drop
 from benchmarks.harness.folders import fresh
 from benchmarks.harness.question import Bodies, Question, Sample, Setting, schema_prefix
+from benchmarks.harness.subjects import PEERS
 
 SAMPLERS = {
     "floor": "benchmarks.skeleton",
@@ -46,10 +47,10 @@ def sampler(subject: str, name: str) -> Sampler | None:
     return cast(Sampler, module.sample) if subject == "cloacina" else module.sampler(subject, name)
 
 
-def serve(take: Sampler, asked: Question, bodies: Bodies, parent: Path, server: str) -> None:
+def serve(take: Sampler, warm_up: bool, bodies: Bodies, parent: Path, server: str) -> None:
     """Answer every line of the input with one round, measured in a fresh folder or schema."""
     with fresh(parent) as shared:
-        if asked.warm_up:
+        if warm_up:
             one_round(take, Path(shared), bodies, server)
         for _ in sys.stdin:
             say(one_round(take, Path(shared), bodies, server))
@@ -80,10 +81,11 @@ def say(sample: Sample) -> None:
 
 
 def main() -> None:
-    subject, _, bodies, name, parent, server = sys.argv[1:]
+    subject, store, bodies, name, parent, server = sys.argv[1:]
     take = sampler(subject, name)
     if take is not None:
-        serve(take, question(name), cast(Bodies, bodies), Path(parent), server)
+        warm_up = question(name).warm_up and subject not in PEERS[cast(Store, store)]
+        serve(take, warm_up, cast(Bodies, bodies), Path(parent), server)
 
 
 if __name__ == "__main__":

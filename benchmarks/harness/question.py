@@ -52,8 +52,8 @@ class Question:
     """Which metrics one file measures, and how.
 
     ``rounds`` is how many are counted if nothing else is asked; ``warm_up`` runs one more before them, in the
-    same process. ``bodies`` is False where the kind of the bodies makes no difference, ``stores`` has those on which
-    the question makes sense.
+    same process; peers have none, as theirs take long. ``bodies`` is False where the kind of the bodies makes no
+    difference, ``stores`` has those on which the question makes sense.
     """
 
     metrics: tuple[Metric, ...]

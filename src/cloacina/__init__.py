@@ -1,4 +1,4 @@
-"""Durable workflows inside a Python application: no server, no broker, one SQLite file.
+"""Durable workflows inside a Python application: no broker, nothing to deploy, on SQLite or PostgreSQL.
 
 What most programs need is here. The rest is where its name says: every error in `cloacina.errors`, backoffs
 and transient types in `cloacina.model.retry`, rule values in `cloacina.model.rules`, what calls return in

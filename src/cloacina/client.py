@@ -75,7 +75,8 @@ class Client(Desk):
         """Open the database; what ``async with`` does."""
         if self._home[0]:
             raise RunnerClosed("a client starts once: make a new Client")
-        storage = Storage(self._url, self._payloads, self._schema)
+        unsafe = self._settings.allow_unsafe_server
+        storage = Storage(self._url, self._payloads, self._schema, allow_unsafe=unsafe)
         if not storage.shared:
             raise ValidationError("a database in memory belongs to its runner alone: give a client a file")
         self._home = (os.getpid(), threading.get_ident())

@@ -13,7 +13,6 @@ import threading
 from collections.abc import Callable, Coroutine
 from concurrent import futures
 from contextlib import suppress
-from functools import partial
 from inspect import CORO_CREATED, getcoroutinestate
 from typing import Any, ParamSpec, TypeAlias, TypeVar
 
@@ -50,7 +49,7 @@ class Portal:
         Raises `WrongThread` on the loop's own thread, `RunnerClosed` if the loop does not run or stops
         meanwhile, `ForkedProcess` after a fork.
         """
-        return self._waited(partial(request, *args, **kwargs), _ended)
+        return self._waited(lambda: request(*args, **kwargs), _ended)
 
     def lend(
         self, connection: object, request: Callable[..., Coroutine[Any, Any, T]], /, *args: Any, **kwargs: Any
@@ -59,9 +58,11 @@ class Portal:
         if connection is None:
             return self.call(request, *args, **kwargs)
         lent = Lent(connection)
-        return self._waited(partial(request, *args, connection=lent, **kwargs), lent.serve)
+        return self._waited(lambda: request(*args, connection=lent, **kwargs), lent.serve)
 
-    def _waited(self, request: Request[[], T], ended: Callable[[futures.Future[T], float], bool]) -> T:
+    def _waited(
+        self, request: Callable[[], Coroutine[Any, Any, T]], ended: Callable[[futures.Future[T], float], bool]
+    ) -> T:
         """Run ``request()`` on the loop; ``ended`` waits some seconds for its end and returns True when it has come."""
         loop = self._checked()
         coroutine = request()
@@ -214,5 +215,5 @@ class OwnLoop(Portal):
         self._end()
 
 
-def _ended(call: futures.Future[Any], seconds: float) -> bool:
+def _ended(call: futures.Future[T], seconds: float) -> bool:
     return bool(futures.wait((call,), seconds).done)

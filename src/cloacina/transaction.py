@@ -7,15 +7,16 @@ PostgreSQL only. A body gets one for a parameter that is annotated `Transaction`
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, overload
 
 
 class Row(Protocol):
     """One row of an answer: the ``Record`` of asyncpg. Iterating over it gives its values."""
 
-    def __getitem__(self, key: int | str, /) -> Any:
-        """The value at a position, or of the column with this name."""
-        ...
+    @overload
+    def __getitem__(self, position: int, /) -> Any: ...
+    @overload
+    def __getitem__(self, column: str, /) -> Any: ...
 
     def __len__(self) -> int: ...
 

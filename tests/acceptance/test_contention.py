@@ -1,4 +1,4 @@
-"""Contention: several processes that do everything at once on one file, and never see a locked database."""
+"""Contention: several processes that do everything at once on one database, and never see it locked."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ import asyncio
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import apsw
+import psycopg
 import pytest
 
 from acceptance.support.campaign import campaign
 from acceptance.support.mixed import work
-from cloacina import Client, ExecutionStatus, Runner, open_readonly
+from cloacina import Client, ExecutionStatus, Runner
 from cloacina.model.ids import new_id
 from cloacina.model.status import RunnerState
 from cloacina.store.port import WriteStore
@@ -23,10 +25,14 @@ from support.runners import outside
 SUPPORT = Path(__file__).with_name("support")
 
 
-@pytest.mark.parametrize(("processes", "requests", "seconds"), [(4, 150, 0.0), campaign(8, 0, 300.0)])
-def test_nobody_sees_a_locked_database(processes: int, requests: int, seconds: float, tmp_path: Path) -> None:
-    database = str(tmp_path / "work.db")
+@pytest.fixture(params=["sqlite", "postgres"])
+def database(request: pytest.FixtureRequest, tmp_path: Path, database_of: Callable[[str], str]) -> str:
+    """The URL of an empty database."""
+    return str(tmp_path / "work.db") if request.param == "sqlite" else database_of(request.node.name)
 
+
+@pytest.mark.parametrize(("processes", "requests", "seconds"), [(4, 150, 0.0), campaign(8, 0, 300.0)])
+def test_nobody_sees_a_locked_database(processes: int, requests: int, seconds: float, database: str) -> None:
     async def register() -> None:
         async with Runner(database, workflows=[work]):
             pass
@@ -44,7 +50,7 @@ def test_nobody_sees_a_locked_database(processes: int, requests: int, seconds: f
     for process in running:
         output, complaints = process.communicate()
         assert process.returncode == 0, complaints
-        told = json.loads(output)
+        told = json.loads(output.splitlines()[-1])
         assert told["errors"] == {}
         assert "locked" not in complaints
         acknowledged.update(told["acknowledged"])
@@ -55,8 +61,10 @@ def test_nobody_sees_a_locked_database(processes: int, requests: int, seconds: f
 
 
 @pytest.mark.parametrize(("processes", "executions"), [(4, 1_000), campaign(8, 10_000)])
-def test_each_execution_is_started_by_one_of_many(processes: int, executions: int, tmp_path: Path) -> None:
-    database, ledger = str(tmp_path / "work.db"), tmp_path / "ledger"
+def test_each_execution_is_started_by_one_of_many(
+    processes: int, executions: int, database: str, tmp_path: Path
+) -> None:
+    ledger = tmp_path / "ledger"
     command = [sys.executable, "-m", "acceptance.support.counting", database, str(ledger)]
     workers = [
         subprocess.Popen(
@@ -70,7 +78,7 @@ def test_each_execution_is_started_by_one_of_many(processes: int, executions: in
     for worker in workers:
         worker.communicate()
         assert worker.returncode == 0
-    assert sorted(ledger.read_text().split()) == sorted(ids)
+    assert sorted(line.split()[0] for line in ledger.read_text().splitlines()) == sorted(ids)
 
 
 async def submitted(database: str, executions: int) -> list[str]:
@@ -83,7 +91,7 @@ async def submitted(database: str, executions: int) -> list[str]:
 
 
 @pytest.mark.parametrize("orphans", [2_000, campaign(50_000)])
-async def test_many_orphans_are_all_worked_off(orphans: int, tmp_path: Path) -> None:
+async def test_many_orphans_are_all_worked_off(orphans: int, database: str) -> None:
     dead = RunnerRow("gone", "here", 1, 1, RunnerState.ALIVE, 0)
     orphan = NewExecution(
         "", "work", work.version, ExecutionStatus.PENDING, '{"n": 1}', None, 0, "[]", dead.id, 1, None
@@ -96,16 +104,15 @@ async def test_many_orphans_are_all_worked_off(orphans: int, tmp_path: Path) -> 
             stored = min(10_000, orphans - first)
             store.insert_unowned([orphan._replace(id=new_id(1)) for _ in range(stored)])
 
-    outside(tmp_path / "db", leave)
-    async with Runner(tmp_path / "db", workflows=[work]) as runner:
+    outside(database, leave)
+    async with Runner(database, workflows=[work]) as runner:
         for execution in await runner.list(limit=1):
             await runner.result(execution.id)
         while left := await runner.list(status=["pending", "running"], limit=1):
             await runner.result(left[0].id)
-    with open_readonly(tmp_path / "db") as reader:
-        assert reader.query("SELECT status, count(*) AS n FROM executions GROUP BY status") == [
-            {"status": "completed", "n": orphans}
-        ]
+    assert rows(database, "SELECT status, count(*) FROM executions GROUP BY status") == [
+        ("completed", orphans)
+    ]
 
 
 async def run_out(database: str) -> dict[str, ExecutionStatus]:
@@ -123,13 +130,12 @@ async def run_out(database: str) -> dict[str, ExecutionStatus]:
 
 def check_starts(database: str) -> None:
     """No attempt failed, and only a shutdown has interrupted some."""
-    with apsw.Connection(database, flags=apsw.SQLITE_OPEN_READONLY) as connection:
-        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-        states = connection.execute("SELECT DISTINCT state, reason FROM attempts").fetchall()
-        commands = connection.execute(
-            "SELECT count(*) FROM commands JOIN executions ON executions.id = execution "
-            "WHERE status NOT IN ('completed', 'cancelled')"
-        ).fetchall()
+    states = rows(database, "SELECT DISTINCT state, reason FROM attempts")
+    commands = rows(
+        database,
+        "SELECT count(*) FROM commands JOIN executions ON executions.id = execution "
+        "WHERE status NOT IN ('completed', 'cancelled')",
+    )
     allowed = {
         ("completed", None),
         ("cancelled", "cancelled"),
@@ -138,3 +144,13 @@ def check_starts(database: str) -> None:
     }
     assert set(states) <= allowed
     assert commands == [(0,)]
+
+
+def rows(database: str, text: str) -> list[tuple[object, ...]]:
+    """What is stored, as read past the engine."""
+    if database.startswith("postgresql:"):
+        with psycopg.connect(database, options="-c search_path=cloacina") as server:
+            return server.execute(text.encode()).fetchall()
+    with apsw.Connection(database, flags=apsw.SQLITE_OPEN_READONLY) as file:
+        assert file.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        return file.execute(text).fetchall()

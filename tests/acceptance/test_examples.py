@@ -25,6 +25,7 @@ NAMES = {
     "07_retry_after_failure.py",
     "etl_real.py",
     "process_bodies.py",
+    "tenants.py",
     "web_and_worker.py",
 }
 

@@ -20,7 +20,7 @@ from cloacina.model.task import Task, task
 from cloacina.model.workflow import Workflow
 from cloacina.runner import Runner
 from support.clock import HandClock, turn, until
-from support.runners import Gate, crashing, outside, runner_on, seen_outside
+from support.runners import Gate, by_hand, crashing, outside, runner_on, seen_outside
 from support.stores import fails, interfere
 
 COMPLETED, PARKED, PAUSED = ExecutionStatus.COMPLETED, ExecutionStatus.PARKED, ExecutionStatus.PAUSED
@@ -66,11 +66,8 @@ class Deploy:
         return handle.id
 
     def events(self, id: str) -> list[str]:
-        def read(store: Any) -> list[str]:
-            rows = store._connection.rows("SELECT kind FROM events WHERE execution = ?1 ORDER BY id", (id,))
-            return [kind for (kind,) in rows]
-
-        return outside(self.path, read)
+        rows = by_hand(self.path, "SELECT kind FROM events WHERE execution = ? ORDER BY id", id)
+        return [kind for (kind,) in rows]
 
     def standing(self, id: str) -> tuple[ExecutionStatus, str]:
         found = seen_outside(self.path, lambda store: store.execution(id))
@@ -136,7 +133,7 @@ async def test_nothing_left_to_do_under_the_new_version(deploy: Deploy) -> None:
     async with crashing(deploy.runner(old)) as runner:
         handle = await runner.submit("deploy")
         await deploy.gate.reached()
-    outside(deploy.path, lambda store: store._connection.rows("DELETE FROM attempts WHERE task = 'middle'"))  # type: ignore[attr-defined]
+    by_hand(deploy.path, "DELETE FROM attempts WHERE task = 'middle'")
     async with deploy.runner(Workflow("deploy", [task(body, id="first")])) as runner:
         result = await end(runner, handle.id)
     assert (result.status, list(result.tasks)) == (COMPLETED, ["first"])

@@ -20,6 +20,8 @@ from cloacina.store.sqlite.copies import backup
 from support.clock import HandClock, turn, until
 from support.runners import Gate, crashing, in_memory, runner_on
 
+pytestmark = pytest.mark.sqlite_only("a backup is a copy of the database's file")
+
 
 def workflow(gate: Gate | None = None) -> Workflow:
     workflow = Workflow("work")

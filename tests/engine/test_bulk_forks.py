@@ -15,7 +15,7 @@ from cloacina.model.status import ExecutionStatus
 from cloacina.model.task import task
 from cloacina.model.workflow import Workflow
 from cloacina.runner import Runner
-from support.runners import Gate, in_memory, outside, runner_on
+from support.runners import Gate, by_hand, in_memory, runner_on
 from support.stores import interfere, unsure
 
 COMPLETED, FAILED, CANCELLED = ExecutionStatus.COMPLETED, ExecutionStatus.FAILED, ExecutionStatus.CANCELLED
@@ -109,7 +109,7 @@ async def test_two_bulks_at_once_fork_each_once(tmp_path: Path) -> None:
 
         def first_another(call: Any) -> Any:
             """Another process is faster: it forks one of them between our look and our insert."""
-            outside(tmp_path / "c.db", lambda store: store._connection.rows(_COPY, (ids[0],)))  # type: ignore[attr-defined]
+            by_hand(tmp_path / "c.db", _COPY, ids[0])
             return call()
 
         store.plan("insert_forks", first_another)
@@ -131,7 +131,7 @@ async def test_one_that_cannot_be_forked_stops_nothing() -> None:
         ids = await run(runner, 3)
         await runner._engine.means.writer.run(
             lambda store: store._connection.rows(  # type: ignore[attr-defined]
-                "UPDATE attempts SET delta = 'broken' WHERE execution = ? AND task = 'first'", (ids[1],)
+                "UPDATE attempts SET delta = 'broken' WHERE execution = ?1 AND task = 'first'", (ids[1],)
             )
         )
         mill.ill = False

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -15,28 +13,16 @@ from cloacina.model.task import task
 from cloacina.model.workflow import Workflow
 from cloacina.runner import Runner
 from support.clock import HandClock
-from support.runners import Gate, runner_on
+from support.runners import Gate, by_hand, runner_on
 
 COMPLETED, PARKED = ExecutionStatus.COMPLETED, ExecutionStatus.PARKED
 FINAL = (COMPLETED, ExecutionStatus.FAILED, PARKED)
-
-SQL = """
-import sys, apsw
-connection = apsw.Connection(sys.argv[1], flags=apsw.SQLITE_OPEN_READWRITE)
-connection.set_busy_timeout(5000)
-connection.execute(sys.argv[2], sys.argv[3:])
-"""
 
 
 def opened() -> Gate:
     gate = Gate()
     gate.open()
     return gate
-
-
-def damage(path: Path, sql: str, *params: str) -> None:
-    """Run one statement on the database, in a process of its own."""
-    subprocess.run([sys.executable, "-c", SQL, str(path), sql, *params], check=True, timeout=60)
 
 
 async def settles(runner: Runner, id: str) -> ExecutionStatus:
@@ -81,7 +67,7 @@ async def test_damage_to_a_running_execution_harms_no_other(tmp_path: Path, what
         handle = await runner.submit(one(gate))
         others += [await runner.submit(one(gate)) for _ in range(3)]
         await gate.reached(7)
-        damage(tmp_path / "c.db", sql, handle.id)
+        by_hand(tmp_path / "c.db", sql, handle.id)
         gate.open()
         for other in others:
             assert (await other.result(timeout=20)).status is COMPLETED
@@ -118,18 +104,21 @@ async def test_a_damaged_execution_that_is_claimed_harms_no_other(tmp_path: Path
         handles = await runner.submit_many(workflow, [{"n": n} for n in range(5)])
         blocker.open()
         await runner.shutdown(0)
-    damage(path, "UPDATE executions SET status = 'pending', finished = NULL, result = NULL, owner = NULL")
-    damage(path, "DELETE FROM attempts")
+    by_hand(
+        path,
+        "UPDATE executions SET status = 'pending', started = 1, finished = NULL, result = NULL, owner = NULL",
+    )
+    by_hand(path, "DELETE FROM attempts")
     row = BEFORE_IT_IS_CLAIMED[what]
     if len(row) == 1:
-        damage(path, "UPDATE executions SET input = ? WHERE id = ?", str(row[0]), handles[2].id)
+        by_hand(path, "UPDATE executions SET input = ? WHERE id = ?", str(row[0]), handles[2].id)
     else:
         columns = ("task", "state", "delta", "error")
         given = [name for name, value in zip(columns, row, strict=True) if value is not None]
         sql = (
             f"INSERT INTO attempts (execution, attempt, {', '.join(given)}) VALUES (?, 1{', ?' * len(given)})"
         )
-        damage(path, sql, handles[2].id, *(value for value in row if value is not None))
+        by_hand(path, sql, handles[2].id, *(value for value in row if value is not None))
     async with runner_on(path, workflow, one(gate, "blocker")) as runner:
         for n in (0, 1, 3, 4):
             assert (await runner.result(handles[n].id, timeout=20)).status is COMPLETED
@@ -145,7 +134,7 @@ async def test_an_execution_of_an_unknown_workflow_waits_and_says_so(tmp_path: P
     async with runner_on(path) as runner:
         handle = await runner.submit(one(gate, "forgotten"), {"a": 1}, key="k")
         await handle.result()
-    damage(path, "UPDATE executions SET status = 'pending', finished = NULL, result = NULL")
+    by_hand(path, "UPDATE executions SET status = 'pending', finished = NULL, result = NULL")
     async with runner_on(path, one(gate)) as runner:
         assert (await runner.execute("one")).status is COMPLETED
         explained = await runner.explain(handle.id)
@@ -160,7 +149,9 @@ async def test_attempt_states_survive_damage_to_another_execution(tmp_path: Path
     async with runner_on(tmp_path / "c.db", clock=clock) as runner:
         handles = [await runner.submit(one(gate)) for _ in range(5)]
         await gate.reached(5)
-        damage(tmp_path / "c.db", "UPDATE attempts SET state = 'odd' WHERE execution = ?", handles[repeat].id)
+        by_hand(
+            tmp_path / "c.db", "UPDATE attempts SET state = 'odd' WHERE execution = ?", handles[repeat].id
+        )
         gate.open()
         for handle in handles:
             if handle is not handles[repeat]:
@@ -178,7 +169,7 @@ async def test_an_execution_whose_owner_nobody_knows_is_freed_at_the_start(
     async with runner_on(path, shutdown_grace=0) as runner:
         handle = await runner.submit(workflow)
         await gate.reached()
-    damage(path, "UPDATE executions SET owner = 'a runner without a row' WHERE id = ?", handle.id)
+    by_hand(path, "UPDATE executions SET owner = 'a runner without a row' WHERE id = ?", handle.id)
     gate.open()
     async with runner_on(path, workflow) as runner:
         assert (await runner.result(handle.id, timeout=20)).status is COMPLETED
@@ -191,7 +182,7 @@ async def test_who_waits_for_a_parked_execution_is_told(tmp_path: Path) -> None:
         handle = await runner.submit(one(gate))
         await gate.reached(1)
         waiting = asyncio.ensure_future(handle.result())
-        damage(tmp_path / "c.db", "UPDATE attempts SET state = 'odd' WHERE execution = ?", handle.id)
+        by_hand(tmp_path / "c.db", "UPDATE attempts SET state = 'odd' WHERE execution = ?", handle.id)
         gate.open()
         with pytest.raises(ExecutionParked, match=handle.id):
             await waiting
@@ -203,7 +194,7 @@ async def test_the_result_of_a_parked_execution_is_an_error(tmp_path: Path) -> N
     async with runner_on(tmp_path / "c.db") as runner:
         ended = await runner.submit(one(opened()))
         await ended.result(timeout=20)
-        damage(
+        by_hand(
             tmp_path / "c.db", "UPDATE executions SET status = 'parked', error = 'why' WHERE id = ?", ended.id
         )
         with pytest.raises(ExecutionParked, match="was set aside: why"):

@@ -31,8 +31,8 @@ from cloacina.model.rules import task_failed
 from cloacina.model.status import AttemptState, ExecutionStatus, Reason, TaskState
 from cloacina.model.task import Task, task
 from cloacina.model.workflow import Workflow
-from support.clock import HandClock, until
-from support.runners import Gate, crashing, in_memory, outside, runner_on
+from support.clock import HandClock
+from support.runners import Gate, by_hand, crashing, in_memory, runner_on
 from support.stores import interfere, unsure
 
 COMPLETED, FAILED, CANCELLED = ExecutionStatus.COMPLETED, ExecutionStatus.FAILED, ExecutionStatus.CANCELLED
@@ -117,12 +117,17 @@ async def test_a_retry_does_what_failed_and_keeps_the_rest() -> None:
 
 
 async def test_what_is_copied_keeps_its_times_and_attempts() -> None:
-    shop, clock = Shop("charge"), HandClock()
+    shop, clock, second = Shop("charge"), HandClock(), Gate()
     shop.ill.add("reserve")
+    shop.gate = first = Gate()
     async with in_memory(shop.workflow(), clock=clock) as runner:
         handle = await runner.submit("shop")
-        await until(lambda: shop.runs["reserve"] == 1)
+        await first.reached()
+        shop.gate = second
+        first.open()
+        await second.reached()
         shop.ill.discard("reserve")
+        second.open()
         old = await wait(runner, handle.id)
         assert old.tasks["reserve"].attempts == 2
         clock.advance(100)
@@ -562,7 +567,7 @@ async def test_a_history_that_nobody_can_understand(tmp_path: Path) -> None:
     id = await old_one(path, chain(1, ill))
 
     def damage(text: str) -> None:
-        outside(path, lambda store: store._connection.rows(text))  # type: ignore[attr-defined]
+        by_hand(path, text)
 
     async with runner_on(path, chain(1, ill)) as runner:
         damage("UPDATE attempts SET task = 'stranger' WHERE task = 'first'")

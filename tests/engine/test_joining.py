@@ -1,4 +1,4 @@
-"""Joining the caller's transaction: what it commits is there and runs, what it rolls back never was, on every library."""
+"""Joining the caller's transaction: what it commits is there and runs, what it rolls back never was."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from cloacina.errors import (
     ValidationError,
 )
 from cloacina.store.payloads import Checksum, Compression, Payloads
+from cloacina.store.postgres.leases import channel
 from support.callers import AWAITED, BLOCKING, KINDS, Caller, caller
 from support.clock import until
 from support.postgres.server import PostgresServer
@@ -107,6 +108,21 @@ async def test_what_is_stored_is_what_was_committed(
     assert ids() == committed
     for id in committed:
         await runner.result(id)
+
+
+async def test_the_runners_hear_of_it_at_the_commit(
+    postgres: PostgresServer, schema: str, runner: Runner
+) -> None:
+    [(bell,)] = postgres.execute(f"SELECT value FROM {schema}.meta WHERE key = 'bell'")
+    with psycopg.connect(postgres.url(), autocommit=True) as ear:
+        ear.execute(f"LISTEN {channel(bell)}")
+        for ends in (Caller.rollback, Caller.commit):
+            async with caller("asyncpg", postgres.url()) as given:
+                [(pid,)] = await given.rows("SELECT pg_backend_pid()")
+                await runner.submit(echo, connection=given.connection)
+                await ends(given)
+        heard = [(notice.payload, notice.pid) for notice in ear.notifies(timeout=10, stop_after=1)]
+    assert heard[0] == ("", pid)
 
 
 # What is refused leaves the transaction as it was.
@@ -409,7 +425,7 @@ async def test_bodies_join_transactions(postgres: PostgresServer, schema: str) -
         with psycopg.connect(postgres.url()) as connection:
             ctx["first"] = runner.blocking.submit(echo, connection=connection).id
 
-    @parent.task(after=[on_a_thread])
+    @parent.task(dependencies=[on_a_thread])
     async def on_the_loop(ctx: Context) -> None:
         async with await psycopg.AsyncConnection.connect(postgres.url()) as connection:
             ctx["second"] = (await runner.submit(echo, connection=connection)).id

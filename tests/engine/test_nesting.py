@@ -14,7 +14,7 @@ from cloacina.model.status import ExecutionStatus
 from cloacina.model.task import task
 from cloacina.model.workflow import Workflow
 from cloacina.runner import Runner
-from support.clock import HandClock, turn, until
+from support.clock import HandClock, turn
 from support.runners import Gate, crashing, in_memory, runner_on
 
 COMPLETED, FAILED = ExecutionStatus.COMPLETED, ExecutionStatus.FAILED
@@ -224,20 +224,17 @@ async def test_a_parent_that_is_cut_while_it_waits_leaves_its_slot(how: str, kin
 async def test_a_parent_that_is_cut_while_it_waits_for_its_slot_leaves_no_gap(how: str) -> None:
     """The child has ended, another body has the only slot, and the parent is cut before it gets it back."""
     runners, gate, clock = list[Runner](), Gate(), HandClock()
-    child = leaf()
+    child, began = leaf(), asyncio.Event()
 
     async def body(ctx: Context) -> None:
+        began.set()
         await runners[0].execute(child, {"numbers": []}, priority=100)
 
     async with in_memory(clock=clock, async_slots=1) as runner:
         runners.append(runner)
         other = Workflow("other", [task(gate.pass_through, id="it")])
-        child_ended = asyncio.Event()
         handle = await runner.submit(Workflow("parent", [task(body, id="it", timeout=10, retry=False)]))
-        life = runner._engine.life
-        await until(
-            lambda: life.dispatcher.lanes["loop"].returning or len(life.drivers) < 2 or child_ended.is_set()
-        )
+        await began.wait()
         busy = await runner.submit(other)
         await turn(50)
         if how == "cancel":

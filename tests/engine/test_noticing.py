@@ -18,6 +18,8 @@ from cloacina.engine.storage.file_watch import FileWatch
 from cloacina.engine.storage.storage import Storage
 from support.clock import HandClock, until
 
+pytestmark = pytest.mark.sqlite_only("what is watched is the database's file")
+
 
 async def test_a_commit_in_the_same_tick_of_the_file_systems_clock_is_noticed(tmp_path: Path) -> None:
     storage = Storage(tmp_path / "work.db")

@@ -20,7 +20,6 @@ from support.payloads import (
     CANARY,
     COMPLETED,
     PARKED,
-    change,
     everything,
     one,
     opened,
@@ -29,7 +28,7 @@ from support.payloads import (
     story,
     waiting,
 )
-from support.runners import Gate, crashing, runner_on
+from support.runners import Gate, by_hand, crashing, runner_on
 
 # Tampering.
 
@@ -48,11 +47,11 @@ async def test_any_change_of_a_result_is_noticed(tmp_path: Path) -> None:
         for position in range(0, len(stored), 7):
             letter = "A" if stored[position] != "A" else "B"
             changed = stored[:position] + letter + stored[position + 1 :]
-            change(path, "UPDATE executions SET result = ? WHERE id = ?", changed, id)
+            by_hand(path, "UPDATE executions SET result = ? WHERE id = ?", changed, id)
             with pytest.raises(PayloadError, match=f"the result of execution {id} cannot be read"):
                 await runner.get(id)
         assert (await runner.execute(one(opened()))).status is COMPLETED
-        change(path, "UPDATE executions SET result = ? WHERE id = ?", stored, id)
+        by_hand(path, "UPDATE executions SET result = ? WHERE id = ?", stored, id)
         assert (await runner.get(id)).context["a"] == CANARY
 
 
@@ -61,7 +60,7 @@ async def test_payloads_of_another_row_are_refused(tmp_path: Path, column: str) 
     path = tmp_path / "c.db"
     (mine, _), (other, _) = await stored_one(path), await stored_one(path)
     swap = f"UPDATE executions SET result = (SELECT {column} FROM executions WHERE id = ?) WHERE id = ?"
-    change(path, swap, mine if column == "input" else other, mine)
+    by_hand(path, swap, mine if column == "input" else other, mine)
     async with runner_on(path, payloads=everything()) as runner:
         with pytest.raises(PayloadError, match="moved from elsewhere"):
             await runner.get(mine)
@@ -71,7 +70,7 @@ async def test_payloads_of_another_row_are_refused(tmp_path: Path, column: str) 
 async def test_a_payload_of_another_database_is_refused(tmp_path: Path) -> None:
     id, _ = await stored_one(tmp_path / "a.db")
     other, text = await stored_one(tmp_path / "b.db")
-    change(tmp_path / "a.db", "UPDATE executions SET id = ?, result = ? WHERE id = ?", other, text, id)
+    by_hand(tmp_path / "a.db", "UPDATE executions SET id = ?, result = ? WHERE id = ?", other, text, id)
     async with runner_on(tmp_path / "a.db", payloads=everything()) as runner:
         with pytest.raises(PayloadError, match="moved from elsewhere"):
             await runner.get(other)
@@ -80,7 +79,7 @@ async def test_a_payload_of_another_database_is_refused(tmp_path: Path) -> None:
 async def test_a_change_that_is_claimed_harms_no_other(tmp_path: Path) -> None:
     path, workflow = tmp_path / "c.db", one(opened())
     ids = await waiting(path, workflow, *({"n": n} for n in range(5)), payloads=everything())
-    change(path, "UPDATE executions SET input = replace(input, 'A', 'B') || 'AAAA' WHERE id = ?", ids[2])
+    by_hand(path, "UPDATE executions SET input = replace(input, 'A', 'B') || 'AAAA' WHERE id = ?", ids[2])
     async with runner_on(path, workflow, payloads=everything()) as runner:
         for n in (0, 1, 3, 4):
             assert (await runner.result(ids[n], timeout=20)).context["n"] == n
@@ -98,7 +97,7 @@ async def test_a_change_of_a_delta_is_named(tmp_path: Path) -> None:
     async with runner_on(path, workflow, payloads=everything(), shutdown_grace=0) as runner:
         handle = await runner.submit(workflow)
         await gate.reached()
-    change(path, "UPDATE attempts SET delta = '!e:AAAA' WHERE task = 'first'")
+    by_hand(path, "UPDATE attempts SET delta = '!e:AAAA' WHERE task = 'first'")
     gate.open()
     async with runner_on(path, workflow, payloads=everything()) as runner:
         assert await rests(runner, handle.id) is PARKED
@@ -187,6 +186,7 @@ async def test_files_go_with_their_executions(tmp_path: Path) -> None:
         assert [home.name for home in folders.iterdir()] == [young.id]
 
 
+@pytest.mark.sqlite_only("a backup is a copy of the database's file")
 @pytest.mark.parametrize("encrypted", [True, False])
 async def test_a_backup_has_the_files_and_a_restore_brings_them_back(tmp_path: Path, encrypted: bool) -> None:
     """Also by a runner without codecs; a backup is the same database, so its payloads are in their place."""

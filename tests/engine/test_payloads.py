@@ -19,6 +19,7 @@ from cloacina.model.json.values import decode
 from cloacina.model.status import ExecutionStatus
 from cloacina.runner import Runner
 from cloacina.store.payloads import Checksum, Compression, Offload, Payloads
+from cloacina.store.postgres.database import PostgresReader, PostgresWriter
 from cloacina.store.sqlite.database import SqliteReader, SqliteWriter
 from support.payloads import (
     CANARY,
@@ -87,8 +88,8 @@ async def test_off_is_free_and_plain(tmp_path: Path) -> None:
     path, workflow = tmp_path / "c.db", story()
     async with runner_on(path, workflow) as runner:
         means: Any = runner._engine.means
-        assert type(means.writer._store) is SqliteWriter
-        assert type(means.reader._store) is SqliteReader
+        assert type(means.writer._store) in (SqliteWriter, PostgresWriter)
+        assert type(means.reader._store) in (SqliteReader, PostgresReader)
         result = await runner.execute(workflow, {"text": CANARY, "times": 50_000, "fails": False})
     assert not (tmp_path / "c.db-payloads").exists()
     rows = payload_rows(path)

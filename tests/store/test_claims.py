@@ -6,7 +6,7 @@ import pytest
 
 from cloacina.model.status import ExecutionStatus, Reason
 from cloacina.store.rows import ClaimRequest, Group, Item, StoredExecution
-from store.make import ME, PENDING, RUNNING, Stores, claim, new, progress, runner, submit
+from store.make import ME, PENDING, RUNNING, Stores, claim, new, progress, runner, skip, submit
 
 
 def taken_by(stores: Stores, request: ClaimRequest) -> list[str]:
@@ -103,3 +103,11 @@ def test_two_runners_never_take_the_same(stores: Stores) -> None:
     mine = taken_by(stores, claim(6))
     others = [row.id for row in stores.writer.commit(Group("runner-2", 1, (), claim(6)))]
     assert len(mine) == 6 and len(others) == 4 and not {*mine} & {*others}
+
+
+def test_what_was_decided_before_the_first_start_is_taken_with_it(stores: Stores) -> None:
+    """A task that was skipped at once, and no slot for the others until the owner gave it up."""
+    stores.commit(submit("e1", status=PENDING, started=None)._replace(verdicts=[skip("e1", "a")]))
+    stores.commit(Item("e1", progress=progress("e1", PENDING, next_owner=None, finished=None, result=None)))
+    (taken,) = stores.commit(claim=claim(1))
+    assert (taken.started, [row.task for row in taken.attempts]) == (None, ["a"])

@@ -38,7 +38,8 @@ def test_a_fork_has_what_was_copied_and_is_claimed_like_any_other(stores: Stores
         StoredAttempt("a", 1, AttemptState.COMPLETED, ME, 11, 12, None, '{"set":{"a":1}}', None, None, 0),
     )
     assert stores.reader.checkpoints("f1", "b") == {"n": "[1]"}
-    assert [row.id for row in stores.commit(claim=claim(5))] == ["f1"]
+    (taken,) = stores.commit(claim=claim(5))
+    assert (taken.id, taken.attempts) == ("f1", stored.attempts)
     connection = stores.writer._connection  # type: ignore[attr-defined]
     assert connection.rows("SELECT execution, kind, detail FROM events") == [("f1", "forked", "from e1")]
 

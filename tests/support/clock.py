@@ -25,6 +25,7 @@ class HandClock:
 
     def __init__(self) -> None:
         self._start = self._now = SystemClock().now()
+        self._leap = 0
         self._order = count()
         self._timers: list[tuple[int, int, HandTimer, Callable[[], None]]] = []
 
@@ -37,12 +38,18 @@ class HandClock:
     def call_later(self, delay: float, callback: Callable[[], None]) -> Timer:
         timer = HandTimer()
         due = self._now + round(delay * 1e6)
+        if _of_a_service(callback):
+            due = max(due, self._leap)
         heappush(self._timers, (due, next(self._order), timer, callback))
         return timer
 
     def advance(self, seconds: float) -> int:
-        """Move on, and call what is due in its order; return how many calls were made."""
+        """Move on, and call what is due in its order; return how many calls were made.
+
+        On the way over more than an hour, services have one turn, not thousands.
+        """
         until = self._now + round(seconds * 1e6)
+        self._leap = until if seconds > 3600 else 0
         called = 0
         while self._timers and self._timers[0][0] <= until:
             due, _, timer, callback = heappop(self._timers)
@@ -67,9 +74,12 @@ class HandClock:
         return sorted(
             (due - self._now) / 1e6
             for due, _, timer, callback in self._timers
-            if not timer.cancelled
-            and isinstance(getattr(callback, "__self__", None), Service | Doorbell) is services
+            if not timer.cancelled and _of_a_service(callback) is services
         )
+
+
+def _of_a_service(callback: Callable[[], None]) -> bool:
+    return isinstance(getattr(callback, "__self__", None), Service | Doorbell)
 
 
 async def turn(rounds: int = 20) -> None:

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
-import apsw
-
+from cloacina.engine.storage.storage import Storage
 from cloacina.model.context.context import Context
 from cloacina.model.retry import RetryPolicy
 from cloacina.model.status import ExecutionStatus
 from cloacina.model.workflow import Workflow
 from cloacina.runner import Runner
 from cloacina.store.payloads import Compression, Encryption, Offload, PayloadHome, PayloadPlace, Payloads
-from support.runners import Gate, runner_on
+from support.runners import Gate, by_hand, runner_on
 
 KEY, OTHER_KEY = bytes(range(32)), bytes(range(32, 64))
 
@@ -49,51 +47,40 @@ def id_made_at(second: int) -> str:
 
 
 def bytes_on_disk(database: Path) -> bytes:
-    """Everything in the database file, its log and the folders beside it, as another process reads it."""
+    """Everything in the database file, its log and the folders beside it, as another process reads it.
+
+    On a server its files belong to others: there it is everything in the tables.
+    """
+    if Storage(database).server is not None:
+        return repr([by_hand(database, f"SELECT * FROM {table}") for table in _PAYLOADS]).encode()
     beside = [path for path in database.parent.rglob("*") if database.name in str(path) and path.is_file()]
     assert database in beside
     return subprocess.run(["cat", *map(str, beside)], capture_output=True, check=True, timeout=60).stdout
 
 
 _PAYLOADS = {
-    "executions": ("input", "result", "error"),
-    "attempts": ("delta", "error"),
-    "checkpoints": ("value",),
+    "executions": (("input", "result", "error"), "id"),
+    "attempts": (("delta", "error"), "execution, started, attempt, task"),
+    "checkpoints": (("value",), "execution, stored, name"),
 }
 
 
 def payload_rows(database: Path) -> dict[str, list[str]]:
-    """What each column with payloads holds, in the order of the rows; no process has the database open."""
-    connection = apsw.Connection(str(database), flags=apsw.SQLITE_OPEN_READWRITE)
-    try:
-        return {
-            f"{table}.{column}": [
-                str(row[0])
-                for row in connection.execute(
-                    f"SELECT {column} FROM {table} WHERE {column} IS NOT NULL ORDER BY rowid"
-                )
-            ]
-            for table, columns in _PAYLOADS.items()
-            for column in columns
-        }
-    finally:
-        connection.close()
+    """What each column with payloads holds, the oldest row first; no process has the database open."""
+    return {
+        f"{table}.{column}": [
+            text
+            for (text,) in by_hand(
+                database, f"SELECT {column} FROM {table} WHERE {column} IS NOT NULL ORDER BY {order}"
+            )
+        ]
+        for table, (columns, order) in _PAYLOADS.items()
+        for column in columns
+    }
 
 
 CANARY = "canary-7f3a"
 COMPLETED, FAILED, PARKED = ExecutionStatus.COMPLETED, ExecutionStatus.FAILED, ExecutionStatus.PARKED
-
-SQL = """
-import sys, apsw
-connection = apsw.Connection(sys.argv[1], flags=apsw.SQLITE_OPEN_READWRITE)
-connection.set_busy_timeout(5000)
-connection.execute(sys.argv[2], sys.argv[3:])
-"""
-
-
-def change(path: Path, sql: str, *params: str) -> None:
-    """Run one statement on the database, in a process of its own."""
-    subprocess.run([sys.executable, "-c", SQL, str(path), sql, *params], check=True, timeout=60)
 
 
 def story() -> Workflow:

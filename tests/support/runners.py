@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import threading
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
+from itertools import count
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from cloacina.clock import Clock, Randomness
 from cloacina.engine.storage.storage import Storage
@@ -68,6 +70,13 @@ def outside(path: Path, job: Callable[[WriteStore], T]) -> T:
 def seen_outside(path: Path, job: Callable[[ReadStore], T]) -> T:
     """What another process reads."""
     return _apart(Storage(path)._backend.reader, job)
+
+
+def by_hand(path: Path, sql: str, *params: object) -> list[tuple[Any, ...]]:
+    """What somebody does to the database with SQL, in which ``?`` are ``params``; return its rows."""
+    numbers = count(1)
+    text = re.sub(r"\?", lambda _: f"?{next(numbers)}", sql)
+    return outside(path, lambda store: cast("Any", store)._connection.rows(text, params))
 
 
 def _apart(open: Callable[[], S], job: Callable[[S], T]) -> T:

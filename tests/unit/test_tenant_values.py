@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import pickle
 import traceback
 from dataclasses import FrozenInstanceError, replace
@@ -13,6 +14,7 @@ import pytest
 from cloacina.errors import ValidationError
 from cloacina.tenants import BlockingDatabaseAdmin, DatabaseAdmin, TenantConfig, TenantCredentials
 from cloacina.tenants.values import draw_password
+from support.script import Script
 
 SECRET = "canary-7f1e88d2c0ab"
 CREDENTIALS = TenantCredentials("acme", "acme", "cloacina_acme", SECRET, f"postgresql://u:{SECRET}@h/d")
@@ -94,6 +96,32 @@ def test_a_bad_prefix_of_roles_is_refused(prefix: Any) -> None:
 def test_an_administrator_shows_where_but_no_password(kind: Any) -> None:
     shown = repr(kind(f"postgresql://root:{SECRET}@host/jobs?password={SECRET}"))
     assert shown == f"{kind.__name__}('postgresql://root@host/jobs')"
+
+
+def test_both_administrators_offer_the_same() -> None:
+    for name, method in vars(DatabaseAdmin).items():
+        if not name.startswith("_"):
+            twin = getattr(BlockingDatabaseAdmin, name)
+            assert inspect.iscoroutinefunction(method) and not inspect.iscoroutinefunction(twin)
+            assert inspect.signature(method) == inspect.signature(twin)
+    assert inspect.signature(DatabaseAdmin) == inspect.signature(BlockingDatabaseAdmin)
+    assert dir(DatabaseAdmin) == dir(BlockingDatabaseAdmin)
+
+
+def test_a_missing_driver_is_told_and_needed_for_servers_only(script: Script) -> None:
+    ended = script("""
+        import sys
+        sys.modules["asyncpg"] = None
+        from cloacina.errors import MissingExtra
+        from cloacina.tenants import DatabaseAdmin, TenantConfig
+        DatabaseAdmin("folder")
+        try:
+            DatabaseAdmin("postgresql://u:canary@h/d")
+        except MissingExtra as error:
+            print(error)
+    """)
+    assert "pip install 'cloacina[postgres]'" in ended.stdout, ended.stderr
+    assert "canary" not in ended.stdout
 
 
 @pytest.mark.parametrize("url", ["sqlite://:memory:", "mysql://h/d", "", None, f"postgres:{SECRET}@h"])

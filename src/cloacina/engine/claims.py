@@ -13,7 +13,10 @@ from cloacina.store.rows import ClaimRequest
 
 
 class Claims:
-    """Knows whether there may be work to claim; ``poke`` asks for a group that claims it."""
+    """Knows whether there may be work to claim; ``poke`` asks for a group that claims it.
+
+    ``peers`` tells how many other runners are alive, as far as is known: what waits is theirs too.
+    """
 
     def __init__(
         self,
@@ -22,14 +25,14 @@ class Claims:
         clock: Clock,
         settings: Settings,
         poke: Callable[[], None],
+        peers: Callable[[], int],
     ) -> None:
         self._registry = registry
         self._reader = reader
         self._clock = clock
         self._window = settings.window
         self._slots = settings.async_slots + settings.thread_slots + settings.process_slots
-        self.peers = 0
-        """How many other runners are alive, as far as is known: what waits is theirs too."""
+        self._peers = peers
         self._pause = settings.poll_interval
         self._poke = poke
         self._alarm: tuple[int, Timer] | None = None
@@ -70,15 +73,16 @@ class Claims:
         While ready tasks wait for slots there is no hurry: then it asks once a quarter of the window is free. Beside
         other runners nothing is claimed that could not run at once, and not all of it in one go.
         """
-        window = min(self._window, self._slots) if self.peers else self._window
+        shared = self._peers() > 0
+        window = min(self._window, self._slots) if shared else self._window
         free, quarter = window - active, max(window // 4, 1)
         versions = self._registry.versions()
         if not self.unowned_work or self._closed or not versions or free <= 0:
             return None
-        if tasks_wait and (self.peers or free < quarter):
+        if tasks_wait and (shared or free < quarter):
             return None
         self._again = False
-        return ClaimRequest(versions, min(free, quarter) if self.peers else free, now)
+        return ClaimRequest(versions, min(free, quarter) if shared else free, now)
 
     def answered(self, request: ClaimRequest, found: int) -> None:
         """A claim found so many executions."""

@@ -87,7 +87,8 @@ class Engine:
     async def start(self, workflows: Sequence[Workflow]) -> None:
         """Open the database, begin a life, recover the dead, register ``workflows``, claim what waits."""
         refuse_while_loading()
-        self._storage = Storage(self.url, self._payloads, self.schema)
+        unsafe = self.settings.allow_unsafe_server
+        self._storage = Storage(self.url, self._payloads, self.schema, allow_unsafe=unsafe)
         self.registry.transactions = self._storage.has_transactions
         for workflow in workflows:
             self.registry.add(workflow)
@@ -188,6 +189,7 @@ class Engine:
             self.access.hub,
             self._callbacks,
             self._roster.factories,
+            lambda: 0 if self._recovery is None else self._recovery.peers,
             bell.ring,
             storage,
         )

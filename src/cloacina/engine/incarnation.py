@@ -29,6 +29,7 @@ from cloacina.engine.executors.dispatcher import Dispatcher
 from cloacina.engine.executors.protocol import ExecutorFactory, ExecutorHost
 from cloacina.engine.executors.roster import made
 from cloacina.engine.liveness.lease import Lease
+from cloacina.engine.liveness.starts import Starts
 from cloacina.engine.mailbox import Mailbox
 from cloacina.engine.registry import Registry
 from cloacina.engine.storage.storage import Storage
@@ -64,6 +65,8 @@ class Means:
     hub: Hub
     callbacks: Callbacks
     executors: Mapping[str, ExecutorFactory]
+    peers: Callable[[], int]
+    """How many other runners are alive, as far as is known."""
     ring: Callable[[], None]
     """Tells other processes that something was committed that may concern them."""
     storage: Storage
@@ -95,12 +98,15 @@ class Incarnation:
         )
         executors = {name: made(name, make, place) for name, make in means.executors.items()}
         self.dispatcher = Dispatcher(executors, means.registry.routes, means.clock, self._quiet.set)
+        self._starts = Starts(self.lease, self.dispatcher.start, means.clock, means.settings.poll_interval)
         self.closing: asyncio.Task[None] | None = None
         """The closing of the executors, once it has begun."""
         self.drivers: dict[str, Driver] = {}
         self.courier = Courier(self, means.reader)
         self.settlements = Settlements(self, means.settings, means.storage)
-        self.claims = Claims(means.registry, means.reader, means.clock, means.settings, self.committer.poke)
+        self.claims = Claims(
+            means.registry, means.reader, means.clock, means.settings, self.committer.poke, means.peers
+        )
         self.stopping = False
         self._lost = lost
         self._heard: deque[Driver] = deque()
@@ -232,12 +238,7 @@ class Incarnation:
 
     def begin(self, attempt: Attempt) -> None:
         """Start a body, unless others may think that this runner is dead."""
-        if self.lease.fresh():
-            self.dispatcher.start(attempt)
-        else:
-            log.warning(
-                "a body was not started: the runner's lease is not fresh", extra={"task": attempt.task}
-            )
+        self._starts.start(attempt)
 
     def roll_back(self, attempt: Attempt) -> None:
         self.settlements.roll_back(attempt)

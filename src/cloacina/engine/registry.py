@@ -48,9 +48,9 @@ class Registry:
         for task in () if self.transactions else workflow.dag.tasks:
             if task.transaction_parameter is not None:
                 raise RegistrationError(
-                    f"workflow {workflow.name!r}, task {task.id!r}: its parameter {task.transaction_parameter!r} takes a "
-                    "transaction, and only PostgreSQL has those: an SQLite file belongs to the engine, and nobody else "
-                    "writes to it; use a checkpoint, or writes that may be repeated"
+                    f"workflow {workflow.name!r}, task {task.id!r}: its parameter {task.transaction_parameter!r} takes "
+                    "a transaction, and only PostgreSQL has those: an SQLite file belongs to the engine, and nobody "
+                    "else writes to it; use a checkpoint, or writes that may be repeated"
                 )
 
     def get(self, name: str) -> Workflow:

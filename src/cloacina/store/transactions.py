@@ -1,4 +1,4 @@
-"""The port of bodies' transactions: unlike the stores, they are used on the event loop, each on a connection of its own.
+"""The port of bodies' transactions: used on the event loop, unlike the stores, each on a connection of its own.
 
 A transaction is begun by its first statement. Its life after that::
 
@@ -27,7 +27,10 @@ class OpenTransaction(Transaction, Protocol):
         ...
 
     async def check(self) -> None:
-        """Raise what speaks against a commit: what the body did to the transaction, or what became of it."""
+        """Raise what speaks against a commit: what the body did to the transaction, or what became of it.
+
+        Raises `StoreUnavailable` if the connection was lost only now: that is not the body's failure.
+        """
         ...
 
     async def commit(self, runner: str, item: Item) -> None:

@@ -155,6 +155,21 @@ def test_of_many_that_make_one_name_one_succeeds_and_other_names_all_do(
     assert sorted(ended) == ["four", "one", "refused", "refused", "refused", "same", "three", "two"]
 
 
+def test_of_many_that_remove_one_all_end_and_one_has_done_it(admin: BlockingDatabaseAdmin) -> None:
+    admin.create_tenant(TenantConfig("acme"))
+
+    def remove(_: int) -> bool:
+        try:
+            admin.remove_tenant("acme")
+        except AdminError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(6) as pool:
+        assert sum(pool.map(remove, range(6))) == 1
+    assert admin.list_tenants() == []
+
+
 def test_a_race_that_only_the_server_sees_is_told_alike(
     admin: BlockingDatabaseAdmin, monkeypatch: pytest.MonkeyPatch
 ) -> None:

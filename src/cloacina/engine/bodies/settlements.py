@@ -98,6 +98,8 @@ class Settlements:
         if ending.state is AttemptState.COMPLETED:
             try:
                 await transaction.check()
+            except StoreUnavailable:
+                ending = Ending(AttemptState.INTERRUPTED)
             except Exception as error:
                 ending = Ending(AttemptState.FAILED, error=error)
         if ending.state is not AttemptState.COMPLETED:

@@ -22,7 +22,7 @@ from cloacina.engine.driving.settling import Settling
 from cloacina.engine.driving.waits import Waits, deadline_of
 from cloacina.engine.driving.wishes import Wish, Wishes, shift
 from cloacina.engine.executors.attempt import Attempt, Ending, describe
-from cloacina.errors import ContextError, StoreRefused
+from cloacina.errors import ContextError
 from cloacina.logic.execution import Consequences, ExecutionState, Ruling
 from cloacina.model.context.context import Context
 from cloacina.model.json.patch import as_view
@@ -279,7 +279,7 @@ class Driver:
         if self._orders is not None:
             self._orders.refused()
         if self._wishes is not None:
-            self._wishes.refused(ending.error or StoreRefused("what was asked for is not stored"))
+            self._wishes.refused(ending.error)
         ended = self.draft.ended_tasks()
         fresh, self._fresh = self._fresh, []
         for attempt in fresh:

@@ -51,7 +51,7 @@ class Refusals:
             self._dropped(driver)
 
     def go_back(self, driver: Driver, ending: Ending) -> None:
-        """Nothing of the item of ``driver`` is stored: let it go on from what is, with ``ending`` for what had ended."""
+        """Nothing of the item of ``driver`` is stored: let it go on from what is; what had ended ends as ``ending``."""
         driver.held = True
 
         def back(stored: StoredExecution | None, failure: BaseException | None) -> None:

@@ -11,7 +11,8 @@ import asyncio
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from cloacina.engine.executors.attempt import Attempt
-from cloacina.errors import CheckpointError
+from cloacina.errors import CheckpointError, StoreRefused
+from cloacina.logic.delays import Failure
 from cloacina.model.status import AttemptState, TaskState
 from cloacina.store.rows import Checkpoint
 
@@ -67,12 +68,14 @@ class Wishes:
             if not wish.granted.done():
                 wish.granted.set_result(None)
 
-    def refused(self, error: BaseException) -> None:
-        """The store refused what was sent."""
+    def refused(self, error: BaseException | Failure | None) -> None:
+        """What was sent is not stored."""
         sent, self._sent = self._sent, []
         for wish in sent:
             if not wish.granted.done():
-                wish.granted.set_exception(error)
+                wish.granted.set_exception(
+                    error if isinstance(error, BaseException) else StoreRefused("it is not stored")
+                )
 
     def drop(self) -> None:
         """No wish is granted any more: whoever waits is cancelled."""

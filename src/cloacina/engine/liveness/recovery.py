@@ -36,6 +36,11 @@ class Recovery:
         self.me = ""
         """The id of this process's own runner."""
 
+    @property
+    def peers(self) -> int:
+        """How many other runners are alive, as far as is known."""
+        return len(self._observer.alive - {self.me})
+
     async def start(self) -> None:
         """Free everything whose owner is dead, at the start of a runner."""
         await self.learn_runners()

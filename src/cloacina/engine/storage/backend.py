@@ -89,7 +89,7 @@ class ServerBackend:
     folder: Path | None = None
     payloads: Path | None = None
 
-    def __init__(self, location: ServerLocation) -> None:
+    def __init__(self, location: ServerLocation, *, allow_unsafe: bool = False) -> None:
         try:
             from cloacina.store.postgres.database import PostgresDatabase
             from cloacina.store.postgres.transactions.transaction import PostgresTransactions
@@ -99,7 +99,7 @@ class ServerBackend:
             raise MissingExtra(
                 "PostgreSQL needs the package asyncpg, which is not installed: pip install 'cloacina[postgres]'"
             ) from error
-        database = PostgresDatabase(location)
+        database = PostgresDatabase(location, allow_unsafe=allow_unsafe)
         self.server: ServerLocation | None = location
         self.writer: Callable[[], WriteStore] = database.writer
         self.submitter: Callable[[], WriteStore] | None = database.submitter

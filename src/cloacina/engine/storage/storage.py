@@ -36,11 +36,18 @@ class Storage:
     _home: PayloadHome
 
     def __init__(
-        self, url: str | PathLike[str], payloads: Payloads | None = None, schema: str | None = None
+        self,
+        url: str | PathLike[str],
+        payloads: Payloads | None = None,
+        schema: str | None = None,
+        *,
+        allow_unsafe: bool = False,
     ) -> None:
         location = read_location(url, schema)
         self._backend: Backend = (
-            FileBackend(location) if isinstance(location, Location) else ServerBackend(location)
+            FileBackend(location)
+            if isinstance(location, Location)
+            else ServerBackend(location, allow_unsafe=allow_unsafe)
         )
         self._payloads = payloads
         self._joining: JoiningStore | None = None
@@ -114,7 +121,8 @@ class Storage:
         Raises as `WriteStore.joining` does.
         """
         if self._joining is None:
-            self._joining = await self.writer.run(lambda store: store.joining())
+            made: JoiningStore = await self.writer.run(lambda store: store.joining())
+            self._joining = made
         return self._joining
 
     @property

@@ -22,7 +22,7 @@ TRANSACTION_TYPES, TRANSACTION_NAME = {True: "Transaction", False: "BlockingTran
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """How a body is called: awaited or in a thread, and which parameters take its handle and its transaction, if any."""
+    """How a body is called: awaited or in a thread, and which parameters take its handle and transaction, if any."""
 
     is_async: bool
     handle_parameter: str | None

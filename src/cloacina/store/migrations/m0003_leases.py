@@ -14,7 +14,7 @@ CREATE TABLE leases (
     given_up BOOLEAN NOT NULL
 );
 
-ALTER TABLE attempts SET (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.05);
+ALTER TABLE attempts SET (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.05);
 ALTER TABLE executions SET (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.05);
 */
 """

@@ -103,17 +103,18 @@ def claimed(
 ) -> list[StoredExecution]:
     """What the statement took, highest priority first, then oldest, with attempts and commands."""
     rows = [tuple(record)[2:] for record in found if record["id"] is not None]
+    ids = [row[0] for row in rows]
     try:
-        taken = executions.read(connection.location, rows)
+        # One that was never started may have attempts too: a fork, or one with tasks that were skipped at once.
+        tried = executions.attempts_of(connection, ids)
+        taken = executions.read(connection.location, [(*row, tried.get(row[0], ())) for row in rows])
     except StoreCorrupt:
-        return _load_or_park(connection, [row[0] for row in rows], request.now)
+        return _load_or_park(connection, ids, request.now)
     taken.sort(key=lambda stored: (-stored.priority, stored.id))
-    # One that was never started has no attempts, and commands are left for owners only.
-    begun = [stored.id for stored in taken if stored.started is not None]
-    if not begun:
-        return taken
-    whole = {stored.id: stored for stored in _load_or_park(connection, begun, request.now)}
-    return [whole.get(stored.id, stored) for stored in taken if stored.started is None or stored.id in whole]
+    # Commands are left for owners only.
+    begun = commands.attach(connection, [stored for stored in taken if stored.started is not None])
+    commanded = {stored.id: stored for stored in begun}
+    return [commanded.get(stored.id, stored) for stored in taken]
 
 
 def owned(connection: Connection, runner: str, now: int) -> list[StoredExecution]:

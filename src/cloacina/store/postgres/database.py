@@ -14,6 +14,7 @@ from cloacina.store.postgres import claims, executions, groups, unowned
 from cloacina.store.postgres.joining.statements import joining
 from cloacina.store.postgres.location import ServerLocation
 from cloacina.store.postgres.prepare import prepare, schema_version
+from cloacina.store.postgres.server.checks import check_server
 from cloacina.store.postgres.server.connection import Connection
 from cloacina.store.rows import (
     ClaimRequest,
@@ -37,8 +38,10 @@ KEY_PATIENCE = "2s"
 class PostgresDatabase:
     """The schema at a location. Nothing is opened before `writer` is called; each store has a session of its own."""
 
-    def __init__(self, location: ServerLocation) -> None:
+    def __init__(self, location: ServerLocation, *, allow_unsafe: bool = False) -> None:
+        """With ``allow_unsafe``, a server that may lose commits in a crash is only warned of."""
         self.location = location
+        self._allow_unsafe = allow_unsafe
 
     def writer(self) -> PostgresWriter:
         """Make the schema if there is none, check and migrate it, and open the store that writes.
@@ -47,6 +50,7 @@ class PostgresDatabase:
         """
         connection = Connection(self.location)
         try:
+            check_server(connection, allow_unsafe=self._allow_unsafe)
             prepare(connection)
         except BaseException:
             connection.close()

@@ -44,9 +44,16 @@ def load(connection: Connection, ids: Sequence[str], *, attempts: bool) -> list[
     chosen = column(ids)
     with connection.snapshot():
         rows = {row[0]: row for row in connection.rows(_CHOSEN, (chosen,))}
-        tried = connection.rows(_ATTEMPTS, (chosen,)) if attempts else []
-    by_execution = {id: [row[1:] for row in own] for id, own in groupby(tried, key=itemgetter(0))}
-    return read(connection.location, [(*rows[id], by_execution.get(id, ())) for id in ids if id in rows])
+        tried = attempts_of(connection, ids) if attempts else {}
+    return read(connection.location, [(*rows[id], tried.get(id, ())) for id in ids if id in rows])
+
+
+def attempts_of(connection: Connection, ids: Sequence[str]) -> dict[str, list[tuple[Any, ...]]]:
+    """The rows of all attempts of the executions that have these ids, by execution, in their order."""
+    if not ids:
+        return {}
+    tried = connection.rows(_ATTEMPTS, (column(ids),))
+    return {id: [row[1:] for row in own] for id, own in groupby(tried, key=itemgetter(0))}
 
 
 def read(location: object, rows: Sequence[tuple[Any, ...]]) -> list[StoredExecution]:

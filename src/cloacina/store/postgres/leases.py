@@ -28,6 +28,9 @@ T = TypeVar("T")
 DEADLINE = 5.0
 """Seconds until an answer is no longer waited for, and the connection counts as lost."""
 
+CLOSE_PATIENCE = 1.0
+"""Seconds that a goodbye may take."""
+
 # What is lost with a server that crashes is renewed, and a bell that rings needs no disk.
 _SETTINGS = {
     "application_name": "cloacina lease",
@@ -175,9 +178,10 @@ class Leases:
         await self._run(_NOTIFY, self._channel)
 
     async def close(self) -> None:
-        """End the session."""
+        """End the session, after what is being asked of it."""
         with suppress(Exception):
-            await self._raw.close(timeout=1.0)
+            async with asyncio.timeout(CLOSE_PATIENCE), self._turn:
+                await self._raw.close()
         self.drop()
 
     def drop(self) -> None:

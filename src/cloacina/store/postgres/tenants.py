@@ -23,6 +23,7 @@ _DEADLINE = 150.0
 """Seconds; a schema with millions of rows is dropped, too."""
 
 _EXISTS = ("42P06", "42710", "23505")
+_GONE = ("42704", "3F000")
 _NO_RIGHTS = "42501"
 _IN_USE = "2BP01"
 _LOGIN_PARAMETERS = frozenset("user password passfile service sslcert sslkey sslpassword options".split())  # noqa: SIM905
@@ -139,9 +140,11 @@ def remove(connection: Connection, role: str) -> None:
     """
     tenant = connection.location.schema
     with _telling(f"tenant {tenant!r} was not removed from database {connection.location}"):
-        own, member = _find(connection, tenant, role)
-        join = "" if member else f'GRANT "{role}" TO CURRENT_USER;'
-        connection.script(f'ALTER ROLE "{role}" NOLOGIN; {join}')
+        with connection.transaction():
+            connection.rows(_ONE_AT_A_TIME)
+            own, member = _find(connection, tenant, role)
+            join = "" if member else f'GRANT "{role}" TO CURRENT_USER;'
+            connection.script(f'ALTER ROLE "{role}" NOLOGIN; {join}')
         for _ in range(_LOOKS):
             if not connection.value(_END_SESSIONS, (role,)):
                 break
@@ -260,6 +263,8 @@ def _telling(what: str) -> Generator[None, None, None]:
             ) from error
         if code in _EXISTS:
             raise AdminError(f"{what}: somebody else makes it at this moment") from error
+        if code in _GONE:
+            raise AdminError(f"{what}: somebody else removes it at this moment") from error
         if code == _IN_USE:
             raise AdminError(
                 f"{what}, but its role cannot log in any more: {said}; drop what depends on it, then remove it again"

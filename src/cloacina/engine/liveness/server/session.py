@@ -196,8 +196,8 @@ class ServerSession:
             leases.drop()
             raise
         self.leases = leases
+        self._said = -inf
         if self._opened_once:
-            self._said = -inf
             self._hear()
             self._wanted.set()
         else:

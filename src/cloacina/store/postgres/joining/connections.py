@@ -10,7 +10,7 @@ import re
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from cloacina.errors import ValidationError
 from cloacina.store.script import Rows
@@ -68,11 +68,11 @@ def recognised(connection: object) -> Blocking | Awaited:
 def sqlstate(error: BaseException) -> str | None:
     """The code of an error that a driver raised, or SQLAlchemy in its place."""
     cause: Any = getattr(error, "orig", error)
-    match cause.args:
-        case ({"C": str(code)}, *_):  # pg8000
-            return code
-    found: str | None = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)
-    return found
+    said = next(iter(cause.args), None)
+    if isinstance(said, dict):  # pg8000
+        return str(cast("dict[str, str]", said).get("C"))
+    code: str | None = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)
+    return code
 
 
 class _Asyncpg(Awaited):
@@ -145,7 +145,10 @@ class _AsyncAlchemy(Awaited):
         self._raw = raw
 
     async def fetch(self, text: str, values: tuple[str, ...]) -> Rows:
-        rows: Rows = await self._raw.run_sync(lambda raw: self.kind(raw).fetch(text, values))
+        def fetch(raw: Any) -> Rows:
+            return self.kind(raw).fetch(text, values)
+
+        rows: Rows = await self._raw.run_sync(fetch)
         return rows
 
 
@@ -153,9 +156,19 @@ class _AsyncAlchemySession(_AsyncAlchemy):
     kind = _AlchemySession
 
 
-def _own_session(registry: Any) -> Blocking | Awaited:
-    """The session that a scoped one stands for on this thread, or in this task."""
-    return recognised(registry())
+class _AsyncScopedSession(Awaited):
+    """Stands for the session of the task that is running."""
+
+    def __init__(self, registry: Any) -> None:
+        self._registry = registry
+
+    async def fetch(self, text: str, values: tuple[str, ...]) -> Rows:
+        return await _AsyncAlchemySession(self._registry()).fetch(text, values)
+
+
+def _of_this_thread(registry: Any) -> Blocking:
+    """The session that a scoped one stands for."""
+    return _AlchemySession(registry())
 
 
 _KINDS: tuple[tuple[str, str, Callable[[Any], Blocking | Awaited]], ...] = (
@@ -165,10 +178,10 @@ _KINDS: tuple[tuple[str, str, Callable[[Any], Blocking | Awaited]], ...] = (
     ("psycopg", "AsyncConnection", _AsyncPsycopg),
     ("sqlalchemy", "Connection", _Alchemy),
     ("sqlalchemy.orm", "Session", _AlchemySession),
-    ("sqlalchemy.orm", "scoped_session", _own_session),
+    ("sqlalchemy.orm", "scoped_session", _of_this_thread),
     ("sqlalchemy.ext.asyncio", "AsyncConnection", _AsyncAlchemy),
     ("sqlalchemy.ext.asyncio", "AsyncSession", _AsyncAlchemySession),
-    ("sqlalchemy.ext.asyncio", "async_scoped_session", _own_session),
+    ("sqlalchemy.ext.asyncio", "async_scoped_session", _AsyncScopedSession),
 )
 """Where each kind is found once it was imported."""
 

@@ -27,7 +27,8 @@ _TRIES = 3
 _LOOK = """
     SELECT relname,
         pg_catalog.has_schema_privilege(relnamespace, 'USAGE')
-        AND pg_catalog.has_table_privilege(pg_class.oid, 'SELECT') AND (relname = $2 OR pg_catalog.has_table_privilege(pg_class.oid, 'INSERT'))
+            AND pg_catalog.has_table_privilege(pg_class.oid, 'SELECT')
+            AND (relname = $2 OR pg_catalog.has_table_privilege(pg_class.oid, 'INSERT'))
     FROM pg_catalog.pg_class JOIN pg_catalog.pg_namespace ON pg_namespace.oid = relnamespace
     WHERE nspname = $1 AND relname IN ($2, $3)"""
 
@@ -92,7 +93,8 @@ class PostgresJoining:
 
     def _check(self, found: Rows) -> None:
         """Refuse a connection on which the next statement would fail, and end its transaction."""
-        schema, allowed = self.location.schema, dict(found)
+        schema = self.location.schema
+        allowed: dict[str, bool] = dict(found)
         if len(allowed) < 2:
             raise ValidationError(
                 f"connection= leads to a database without our schema {schema}, and the executions are in "

@@ -28,6 +28,7 @@ SETTINGS = {
     "statement_timeout": "10s",
     "lock_timeout": "5s",
     "idle_in_transaction_session_timeout": "5s",
+    "idle_session_timeout": "0",
     "tcp_keepalives_idle": "15",
     "tcp_keepalives_interval": "5",
     "tcp_keepalives_count": "3",
@@ -38,7 +39,17 @@ SETTINGS = {
     "jit": "off",
 }
 
+# What one transaction has no use for.
+_OF_SESSIONS = ("application_name", "idle_session_timeout", "plan_cache_mode", "tcp_keepalives")
+
 _POOLER_REFUSES = "08P01"
+
+
+def begin_pooled(settings: Mapping[str, str] | None) -> str:
+    """How a transaction begins behind a pooler, where nothing holds that was set before."""
+    made = {**SETTINGS, **(settings or {})}
+    chosen = [(name, value) for name, value in made.items() if not name.startswith(_OF_SESSIONS)]
+    return "; ".join(["BEGIN", *(f"SET LOCAL {name} = '{value}'" for name, value in chosen)])
 
 
 async def connect(

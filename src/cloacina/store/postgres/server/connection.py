@@ -14,18 +14,12 @@ import asyncpg
 from cloacina.errors import ForkedProcess, StoreBusy, StoreError, StoreUnavailable
 from cloacina.store.postgres.location import ServerLocation
 from cloacina.store.postgres.render import render
-from cloacina.store.postgres.server.connect import DEADLINE, connect
+from cloacina.store.postgres.server.connect import DEADLINE, begin_pooled, connect
 from cloacina.store.postgres.server.errors import DRIVER_ERRORS, lost_connection, translate
 
 T = TypeVar("T")
 
 _BEGIN = "BEGIN"
-_BEGIN_POOLED = (
-    "BEGIN; SET LOCAL synchronous_commit = on; SET LOCAL search_path = ''; SET LOCAL statement_timeout = '10s'; "
-    "SET LOCAL lock_timeout = '5s'; SET LOCAL idle_in_transaction_session_timeout = '5s'; "
-    "SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off; "
-    "SET LOCAL jit = off; SET LOCAL timezone = 'UTC'"
-)
 _BEGIN_SNAPSHOT = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"
 
 
@@ -125,7 +119,7 @@ class Connection:
 
     def _begin(self, text: str) -> None:
         if self.pooled:
-            text = text.replace(_BEGIN, _BEGIN_POOLED, 1)
+            text = text.replace(_BEGIN, begin_pooled(self._settings), 1)
         self._do(lambda raw: raw.execute(text))
         self._in_transaction = True
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import asyncpg
 
@@ -79,7 +79,7 @@ class PostgresTransaction(OpenTransaction):
         await self._run(lambda raw: raw.executemany(sql, rows))
 
     async def fetch(self, sql: str, /, *args: Any) -> list[Row]:
-        return await self._run(lambda raw: raw.fetch(sql, *args))
+        return cast("list[Row]", await self._run(lambda raw: raw.fetch(sql, *args)))
 
     async def fetchrow(self, sql: str, /, *args: Any) -> Row | None:
         return await self._run(lambda raw: raw.fetchrow(sql, *args))
@@ -162,6 +162,8 @@ class PostgresTransaction(OpenTransaction):
                     f"committed ({self._first}); let the body fail, or use a savepoint"
                 ) from self._passed_over or error
             except DRIVER_ERRORS as error:
+                if self._failure is None and raw.is_closed():
+                    raise self._lost(error) from error
                 self._look(raw, error)
                 raise
             if found is None or not found["marked"]:
@@ -180,9 +182,9 @@ class PostgresTransaction(OpenTransaction):
         try:
             found = await self._answered(raw.fetch(text, *values))
         except DRIVER_ERRORS as error:
-            told = translate(error, str(location))
             if raw.is_closed():  # its locks may last until the server notices
-                raise StoreUnavailable(str(told)) from error
+                raise self._lost(error) from error
+            told = translate(error, str(location))
             if isinstance(told, StoreRefused):
                 raise told from error
             raise TransactionError(f"the completion of {self._whose} could not be written: {told}") from error
@@ -192,7 +194,7 @@ class PostgresTransaction(OpenTransaction):
             status = await self._answered(raw.execute(self._commit))
         except DRIVER_ERRORS as error:
             if raw.is_closed():
-                raise StoreUnavailable(str(translate(error, str(location)))) from error
+                raise self._lost(error) from error
             raise  # a constraint or a trigger that was deferred to this moment
         if status != _COMMIT:
             raise TransactionError(
@@ -226,7 +228,7 @@ class PostgresTransaction(OpenTransaction):
             raw.terminate()
         if state not in ("running", end.state):
             raise Fenced(f"{self._whose} is {state or 'gone'}: its runner was declared dead")
-        return state == end.state
+        return bool(state == end.state)
 
     async def release(self) -> None:
         self._stop_clock()
@@ -248,6 +250,9 @@ class PostgresTransaction(OpenTransaction):
     def _first(self) -> str:
         """The first error of a statement, in a few words."""
         return f"{type(self._passed_over).__name__}: {self._passed_over}"
+
+    def _lost(self, error: BaseException) -> StoreUnavailable:
+        return StoreUnavailable(str(translate(error, str(self._sessions.location))))
 
     def _stop_clock(self) -> None:
         if self._timer is not None:
