@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from os import PathLike
 from typing import Literal, TypeAlias, cast
@@ -93,7 +94,16 @@ def check(url: str | PathLike[str], workflows: Iterable[Workflow], *, schema: st
     """
     own = _by_name(workflows)
     location = read_location(url, schema)
-    store = _open_file(location) if isinstance(location, Location) else ServerBackend(location).looking()
+    if isinstance(location, Location):
+        return _report(_open_file(location), own)
+    backend = ServerBackend(location)
+    with ThreadPoolExecutor(
+        1, "cloacina-check"
+    ) as thread:  # whoever calls may have an event loop on this one
+        return thread.submit(lambda: _report(backend.looking(), own)).result()
+
+
+def _report(store: ReadStore, own: dict[str, Workflow]) -> Report:
     try:
         return Report(tuple(_examine(store, own)))
     finally:

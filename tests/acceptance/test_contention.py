@@ -46,13 +46,12 @@ def test_nobody_sees_a_locked_database(processes: int, requests: int, seconds: f
         )
         for seed in range(processes)
     ]  # fmt: skip
+    outputs = [process.communicate() for process in running]
     acknowledged: set[str] = set()
-    for process in running:
-        output, complaints = process.communicate()
-        assert process.returncode == 0, complaints
+    for output, complaints in outputs:
+        assert [line for line in complaints.splitlines() if "bodies that still run" not in line] == []
         told = json.loads(output.splitlines()[-1])
         assert told["errors"] == {}
-        assert "locked" not in complaints
         acknowledged.update(told["acknowledged"])
     assert len(acknowledged) > processes * 10
     found = asyncio.run(run_out(database))

@@ -14,6 +14,7 @@ import sqlalchemy
 
 from acceptance.support.campaign import campaign
 from cloacina import BlockingClient, BlockingRunner, Client, Context, Runner, Settings, Workflow
+from cloacina.engine.asking.submission import SubmitOptions, new_row
 from cloacina.errors import (
     ContextError,
     ExecutionNotFound,
@@ -23,7 +24,9 @@ from cloacina.errors import (
     ValidationError,
 )
 from cloacina.store.payloads import Checksum, Compression, Payloads
+from cloacina.store.postgres.joining.connections import recognised
 from cloacina.store.postgres.leases import channel
+from cloacina.store.script import Rows, run
 from support.callers import AWAITED, BLOCKING, KINDS, Caller, caller
 from support.clock import until
 from support.postgres.server import PostgresServer
@@ -167,6 +170,26 @@ async def test_two_transactions_that_want_each_others_keys(
         for given, handle in ((one, first), (other, second)):
             assert await given.rows("SELECT current_setting('lock_timeout')") == [("0",)]
             await goes_on(given, runner, ids, handle.id)
+
+
+@pytest.mark.parametrize(("own", "used"), [("0", "2s"), ("50ms", "50ms"), ("1min", "2s")])
+async def test_a_key_is_not_waited_for_longer_than_the_session_waits(
+    own: str, used: str, postgres: PostgresServer, runner: Runner
+) -> None:
+    row = new_row("echo", echo.version, "{}", SubmitOptions(key="k"), 1)
+    script = (await runner._engine._storage.joining()).insert_unowned([row])
+    answers: list[Rows] = []
+    async with caller("psycopg", postgres.url()) as given:
+        await given.rows(f"SELECT set_config('lock_timeout', '{own}', true)")
+        connection: Any = recognised(given.connection)
+
+        def fetch(text: str, values: tuple[str, ...]) -> Rows:
+            answers.append(connection.fetch(text, values))
+            return answers[-1]
+
+        assert run(script, fetch) == [None]
+        assert [(own, used)] in answers
+        assert await given.rows("SELECT current_setting('lock_timeout')") == [(own,)]
 
 
 async def test_what_the_connection_raises_is_passed_on(

@@ -23,12 +23,13 @@ from cloacina.model.task import task
 from cloacina.model.workflow import Workflow
 from cloacina.runner import Runner
 from support.clock import HandClock, turn, until
-from support.runners import Gate, crashing, in_memory, runner_on
+from support.runners import LONG, Gate, crashing, in_memory, runner_on
 from support.stores import fails, interfere
 
 COMPLETED = ExecutionStatus.COMPLETED
-QUICK: dict[str, Any] = {"lease": 0.06, "loop_block_limit": 1e6}
+QUICK: dict[str, Any] = {"lease": 0.06, "loop_block_limit": LONG}
 """The lease thread looks every 10 ms; the hand-driven clock keeps the lease from running out."""
+FILES = pytest.mark.sqlite_only("it is about a file; test_server_leases.py is about leases on a server")
 
 
 def one(body: Any, name: str = "one", **options: Any) -> Workflow:
@@ -53,6 +54,7 @@ def stop_lease_thread(runner: Runner) -> None:
 # What lies on the disk.
 
 
+@FILES
 async def test_the_lease_is_a_locked_file_for_its_owner_only(tmp_path: Path) -> None:
     before = os.umask(0)
     try:
@@ -69,6 +71,7 @@ async def test_the_lease_is_a_locked_file_for_its_owner_only(tmp_path: Path) -> 
     assert files(tmp_path / "c.db") == []
 
 
+@FILES
 async def test_a_database_in_memory_has_no_lease_on_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -80,6 +83,7 @@ async def test_a_database_in_memory_has_no_lease_on_disk(
     assert list(tmp_path.iterdir()) == []
 
 
+@FILES
 async def test_a_lease_that_cannot_be_made_refuses_the_start(tmp_path: Path) -> None:
     folder(tmp_path / "c.db").write_text("in the way")
     with pytest.raises(StoreUnavailable, match="lease file .* cannot be written"):
@@ -89,6 +93,7 @@ async def test_a_lease_that_cannot_be_made_refuses_the_start(tmp_path: Path) -> 
         assert files(tmp_path / "c.db") == [runner.id]
 
 
+@FILES
 async def test_the_thread_touches_the_file(tmp_path: Path) -> None:
     async with runner_on(tmp_path / "c.db", **QUICK) as runner:
         file = folder(tmp_path / "c.db") / runner.id
@@ -99,6 +104,7 @@ async def test_the_thread_touches_the_file(tmp_path: Path) -> None:
 # Others.
 
 
+@FILES
 async def test_a_runner_whose_lock_is_free_is_dead_at_once(tmp_path: Path) -> None:
     gate, clock = Gate(), HandClock()
     workflow = one(gate.pass_through)
@@ -118,6 +124,7 @@ async def test_a_runner_whose_lock_is_free_is_dead_at_once(tmp_path: Path) -> No
     ]
 
 
+@FILES
 async def test_a_runner_whose_file_is_gone_is_dead_at_once(tmp_path: Path) -> None:
     gate, clock = Gate(), HandClock()
     workflow = one(gate.pass_through)
@@ -134,6 +141,7 @@ async def test_a_runner_whose_file_is_gone_is_dead_at_once(tmp_path: Path) -> No
         assert (await survivor.result(handle.id, timeout=20)).status is COMPLETED
 
 
+@FILES
 async def test_a_frozen_runner_is_dead_when_its_lease_has_passed(tmp_path: Path) -> None:
     gate, clock = Gate(), HandClock()
     workflow = one(gate.pass_on_thread)
@@ -164,6 +172,7 @@ async def test_a_frozen_runner_is_dead_when_its_lease_has_passed(tmp_path: Path)
     ]
 
 
+@FILES
 async def test_a_runner_that_goes_on_touching_its_file_lives(tmp_path: Path) -> None:
     clock = HandClock()
     async with (
@@ -179,6 +188,7 @@ async def test_a_runner_that_goes_on_touching_its_file_lives(tmp_path: Path) -> 
         assert (other.id, file.exists()) == (id, True)
 
 
+@FILES
 async def test_nothing_is_asked_of_the_database_while_nothing_happens(tmp_path: Path) -> None:
     clock = HandClock()
     async with runner_on(tmp_path / "c.db", clock=clock) as runner:
@@ -230,6 +240,7 @@ async def test_work_and_results_of_another_runner_are_seen(tmp_path: Path) -> No
 # Its own.
 
 
+@FILES
 @pytest.mark.parametrize("how", ["removed", "replaced", "folder gone"])
 async def test_a_runner_whose_file_was_taken_starts_anew(
     how: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
@@ -255,6 +266,7 @@ async def test_a_runner_whose_file_was_taken_starts_anew(
     assert "gives up what it owns" in caplog.text
 
 
+@FILES
 async def test_a_runner_that_cannot_have_a_new_lease_says_so_to_everybody(tmp_path: Path) -> None:
     gate = Gate()
     async with runner_on(tmp_path / "c.db", **QUICK) as runner:
@@ -270,6 +282,7 @@ async def test_a_runner_that_cannot_have_a_new_lease_says_so_to_everybody(tmp_pa
             await runner.submit("one")
 
 
+@FILES
 async def test_a_runner_that_could_not_renew_in_time_starts_anew(tmp_path: Path) -> None:
     """A machine that slept: its own clock says that the lease has passed before anybody else does."""
     gate, clock = Gate(), HandClock()
@@ -284,6 +297,7 @@ async def test_a_runner_that_could_not_renew_in_time_starts_anew(tmp_path: Path)
     assert [attempt.reason for attempt in result.tasks["it"].history] == [Reason.LOST_LEASE, None]
 
 
+@FILES
 async def test_no_body_starts_on_a_lease_that_has_passed(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -302,6 +316,7 @@ async def test_no_body_starts_on_a_lease_that_has_passed(
         assert (await runner.result(info.id, timeout=20)).status is COMPLETED
 
 
+@FILES
 async def test_a_loop_that_is_blocked_gives_its_lease_up_and_names_the_body(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -346,6 +361,7 @@ async def test_a_loop_that_is_blocked_by_no_body_is_told_apart(
     assert "test_leases.py" in caplog.text
 
 
+@FILES
 async def test_a_look_around_that_fails_is_told_and_tried_again(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -385,10 +401,12 @@ def note(file: Path, given_up: bool = False) -> None:
     file.write_bytes(msgspec.json.encode(LeaseNote(1, 10.0, given_up)))
 
 
+@FILES
 def test_a_folder_that_is_not_there_has_no_runners(tmp_path: Path) -> None:
     assert LeaseFiles(tmp_path / "none", HandClock()).dead("me") == {}
 
 
+@FILES
 @pytest.mark.parametrize(("given_up", "reason"), [(False, Reason.CRASH), (True, Reason.LOST_LEASE)])
 def test_a_free_lock(observer: tuple[LeaseFiles, HandClock, Path], given_up: bool, reason: Reason) -> None:
     note(observer[2] / "other", given_up)
@@ -398,6 +416,7 @@ def test_a_free_lock(observer: tuple[LeaseFiles, HandClock, Path], given_up: boo
     assert observer[0].dead("me") == {}
 
 
+@FILES
 def test_a_held_lock(observer: tuple[LeaseFiles, HandClock, Path], locked: Path) -> None:
     watch, clock, _ = observer
     note(locked)
@@ -414,6 +433,7 @@ def test_a_held_lock(observer: tuple[LeaseFiles, HandClock, Path], locked: Path)
     assert watch.dead("me") == {"other": Reason.LOST_LEASE}
 
 
+@FILES
 @pytest.mark.parametrize("content", [b"", b"{", b"nonsense"])
 def test_a_file_that_is_still_being_made_has_time(
     observer: tuple[LeaseFiles, HandClock, Path], content: bytes

@@ -87,6 +87,12 @@ async def look(runner: Runner, clock: HandClock, times: int = 1) -> None:
         await until(lambda: service._task is None, "the end of the look")
 
 
+def peers(runner: Runner) -> int:
+    """How many others a runner knows to be alive."""
+    engine: Any = runner._engine
+    return int(engine._recovery.peers)
+
+
 @contextlib.asynccontextmanager
 async def crashing(runner: Runner) -> AsyncIterator[Runner]:
     await runner.start()
@@ -152,7 +158,7 @@ async def test_who_died_is_dead_at_the_second_look(place: Place) -> None:
             handle = await dying.submit("one")
             await gate.reached()
             dead = dying.id
-            await until(lambda: survivor._engine._recovery.peers == 1)  # type: ignore[union-attr]
+            await until(lambda: peers(survivor) == 1)
         await until(lambda: len(place.locks()) == 1)
         await look(survivor, clock, EVERY)
         assert place.state(dead) == "alive"
@@ -224,7 +230,7 @@ async def test_who_gives_up_is_dead_at_the_first_look(place: Place) -> None:
         place.runner(one(gate.pass_through), clock=clock) as survivor,
         crashing(place.runner()) as other,
     ):
-        await until(lambda: survivor._engine._recovery.peers == 1)  # type: ignore[union-attr]
+        await until(lambda: peers(survivor) == 1)
         await freeze(other)
         place.rows("UPDATE {s}.leases SET given_up = true WHERE runner = %s", other.id)
         await look(survivor, clock, EVERY)
@@ -242,7 +248,8 @@ async def test_a_row_that_somebody_removed_is_no_way_to_be_forgotten(what: str, 
         async with crashing(place.runner(one(blocked.pass_through))) as dying:
             handle = await dying.submit("one")
             await blocked.reached()
-            await until(lambda: survivor._engine._recovery.peers == 1)  # type: ignore[union-attr]
+            await until(lambda: peers(survivor) == 1)
+        await until(lambda: len(place.locks()) == 1)
         place.rows(
             f"DELETE FROM {{s}}.{what}s WHERE {'runner' if what == 'lease' else 'id'} = %s", dying_id(dying)
         )
@@ -258,17 +265,15 @@ def dying_id(runner: Runner) -> str:
 async def test_several_may_bury_one(place: Place) -> None:
     gate, clocks = Gate(), [HandClock() for _ in range(3)]
     async with contextlib.AsyncExitStack() as stack:
-        sweepers = [
-            await stack.enter_async_context(place.runner(one(gate.pass_through), clock=clock))
-            for clock in clocks
-        ]
         async with crashing(place.runner(one(gate.pass_through))) as dying:
             handles = [await dying.submit("one") for _ in range(20)]
             await gate.reached(20)
-            for sweeper in sweepers:
-                await until(lambda sweeper=sweeper: sweeper._engine._recovery.peers == 3)  # type: ignore[misc]
+            sweepers = [
+                await stack.enter_async_context(place.runner(one(gate.pass_through), clock=clock))
+                for clock in clocks
+            ]
         await until(lambda: len(place.locks()) == 3)
-        for _ in range(EVERY + 1):
+        for _ in range(2 * EVERY):
             await asyncio.gather(*(look(*both) for both in zip(sweepers, clocks, strict=True)))
         assert place.state(dying_id(dying)) == "dead"
         gate.open()
@@ -283,7 +288,7 @@ async def test_a_suspect_that_just_writes_keeps_nobody_waiting(place: Place) -> 
     gate.open()
     async with place.runner(one(gate.pass_through), clock=clock) as survivor:
         async with crashing(place.runner()) as dying:
-            await until(lambda: survivor._engine._recovery.peers == 1)  # type: ignore[union-attr]
+            await until(lambda: peers(survivor) == 1)
         with psycopg.connect(place.server.socket_url()) as writing:
             writing.execute(
                 f"SELECT 1 FROM {place.schema}.runners WHERE id = '{dying_id(dying)}' FOR KEY SHARE"
@@ -517,7 +522,7 @@ async def test_behind_a_pooler_the_lease_alone_decides_and_everybody_looks_for_h
             await gate.reached()
             assert place.rows("SELECT DISTINCT locked FROM {s}.leases") == [(None,)]
             clock.advance(1)  # nobody is heard: it looks
-            await until(lambda: survivor._engine._recovery.peers == 1)  # type: ignore[union-attr]
+            await until(lambda: peers(survivor) == 1)
         await until(
             lambda: place.rows("SELECT 1 FROM {s}.leases WHERE expires < extract(epoch FROM now()) * 1e6")
         )
@@ -553,11 +558,11 @@ async def test_an_idle_minute_has_few_statements(
         runner = await stack.enter_async_context(place.runner(one(gate.pass_through), clock=clock))
         for _ in range(others):
             await stack.enter_async_context(place.runner())
-        await until(lambda: runner._engine._recovery.peers == others)  # type: ignore[union-attr]
         engine: Any = runner._engine
-        await settled(engine)
-        clock.advance(2)  # what became due with that
-        await settled(engine)
+        for _ in range(4):  # what became due as they came
+            clock.advance(2)
+            await settled(engine)
+        assert peers(runner) == others
         for thread in (engine.means.writer, engine.means.reader):
             thread._store = Counted(thread._store, asked)
         run = Leases._run

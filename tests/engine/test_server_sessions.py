@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
+
 import pytest
 
 from cloacina.clock import SystemClock, system_randomness

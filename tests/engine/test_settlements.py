@@ -11,12 +11,13 @@ import pytest
 
 from cloacina.engine.executors.attempt import Attempt
 from cloacina.model.context.context import Context
+from cloacina.model.context.handle import TaskHandle
 from cloacina.model.status import ExecutionStatus, Reason
 from cloacina.model.task import task
 from cloacina.model.workflow import Workflow
 from cloacina.runner import Runner
 from cloacina.transaction import BlockingTransaction, Transaction
-from support.clock import turn, until
+from support.clock import HandClock, turn, until
 from support.postgres.proxy import TcpProxy, Upstream
 from support.postgres.server import PostgresServer
 from support.runners import Gate, crash, lose, through
@@ -36,6 +37,12 @@ def ledger(postgres: PostgresServer, schema: str) -> Iterator[Ledger]:
     ledger = Ledger(postgres, schema)
     yield ledger
     ledger.close()
+
+
+def sessions(runner: Runner) -> Any:
+    """Those of a runner's transactions."""
+    transactions: Any = runner._engine.life.settlements._transactions
+    return transactions.sessions
 
 
 @pytest.fixture
@@ -254,36 +261,59 @@ async def test_an_item_that_the_store_refuses_fails_the_task(ledger: Ledger) -> 
     assert (result.status, ledger.entries(), ledger.attempts()) == (FAILED, [], [("failed", None)])
 
 
-# Places.
+# Connections.
 
 
-async def test_bodies_wait_for_a_place_before_they_start(ledger: Ledger) -> None:
-    gate = Gate()
+async def test_bodies_wait_until_there_is_a_connection(ledger: Ledger) -> None:
+    gate, waiting = Gate(), Gate()
+    clock = HandClock()
 
     async def write(ctx: Context, tx: Transaction) -> None:
+        waiting.entered += 1
         await tx.execute(ledger.insert, ctx["entry"])
         await gate.pass_through(ctx)
 
     workflow = Workflow("writing", [task(write, id="write", timeout=5)])
-    async with ledger.runner(workflow, transaction_connections=2) as runner:
-        handles = [await runner.submit(workflow, {"entry": f"{number}"}) for number in range(5)]
+    async with ledger.runner(workflow, clock=clock, transaction_connections=2) as runner:
+        first = [await runner.submit(workflow, {"entry": f"{number}"}) for number in range(2)]
         await gate.reached(2)
-        await turn()
-        await until(lambda: len(runner._engine.life.settlements._queue) == 3, "bodies that wait")
-        last = (await runner.explain(handles[-1].id)).tasks["write"]
+        more = [await runner.submit(workflow, {"entry": f"{number}"}) for number in range(2, 5)]
+        await waiting.reached(5)
         assert (gate.entered, ledger.server.sessions(SESSIONS)) == (2, 2)
-        assert last == "attempt 1 waits until a connection for its transaction is free"
-        await handles[3].cancel()
-        runner._engine.clock.advance(1)  # type: ignore[attr-defined]  # the clock of a waiting body stands still
+        explained = (await runner.explain(more[0].id)).tasks["write"]
+        assert explained.endswith("waits until one of the connections for transactions is free")
+        await more[1].cancel()
+        clock.advance(4)
         gate.open()
-        ended = [(await handle.result()).status for handle in handles]
-        await until(lambda: not runner._engine.life.settlements._works)
+        clock.advance(4)  # the time of a body that waits for a connection stands still
+        ended = [(await handle.result()).status for handle in (*first, *more)]
+        await runner._engine.life.settlements.drained()
         assert ledger.server.sessions(SESSIONS) <= 2
-    assert ended == [COMPLETED, COMPLETED, COMPLETED, CANCELLED, COMPLETED]
+    assert ended == [TIMED_OUT] * 2 + [COMPLETED, CANCELLED, COMPLETED]
     assert ledger.entries() == ["0", "1", "2", "4"]
 
 
-async def test_no_place_is_lost_whatever_happens(ledger: Ledger, proxy: TcpProxy) -> None:
+async def test_who_waits_for_something_else_holds_no_connection(ledger: Ledger) -> None:
+    clock, ready = HandClock(), False
+    inner = writing(ledger)
+
+    async def write(ctx: Context, handle: TaskHandle, tx: Transaction) -> None:
+        await handle.defer_until(lambda: ready, poll_interval=5)
+        await runner.execute(inner, {"entry": f"inner {ctx['entry']}"})
+        await tx.execute(ledger.insert, ctx["entry"])
+
+    outer = Workflow("outer", [task(write, id="outer")])
+    async with ledger.runner(inner, outer, clock=clock, transaction_connections=1) as runner:
+        handles = [await runner.submit(outer, {"entry": f"{number}"}) for number in range(3)]
+        await until(lambda: len([due for due in clock.pending if due <= 5]) >= 3, "the deferrals")
+        assert (await runner.execute(inner, {"entry": "between"})).status is COMPLETED
+        ready = True
+        clock.advance(5)
+        assert [(await handle.result()).status for handle in handles] == [COMPLETED] * 3
+    assert len(ledger.entries()) == 7 and ledger.together()
+
+
+async def test_no_connection_is_lost_whatever_happens(ledger: Ledger, proxy: TcpProxy) -> None:
     def broken(number: int) -> str:
         return ["nothing", "raise", "commit", "error", "kill"][number % 5]
 
@@ -303,9 +333,8 @@ async def test_no_place_is_lost_whatever_happens(ledger: Ledger, proxy: TcpProxy
     async with ledger.runner(workflow, through=proxy, transaction_connections=3) as runner:
         handles = await runner.submit_many(workflow, [{"number": number} for number in range(40)])
         ended = [(await handle.result()).status for handle in handles]
-        settlements = runner._engine.life.settlements
-        await until(lambda: not settlements._works)
-        assert settlements._places == 3
+        await runner._engine.life.settlements.drained()
+        assert sessions(runner).free == 3
         assert ledger.server.sessions(SESSIONS) <= 3
     assert ended == [COMPLETED if broken(number) == "nothing" else FAILED for number in range(40)]
     assert len(ledger.entries()) == 8 and ledger.together()

@@ -26,7 +26,7 @@ from support.clock import HandClock, until
 T = TypeVar("T")
 S = TypeVar("S", WriteStore, ReadStore)
 MEMORY = "sqlite://:memory:"
-LONG = 1e6
+LONG = 1e9
 
 
 class Even:

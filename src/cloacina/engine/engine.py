@@ -18,7 +18,6 @@ from os import PathLike
 from cloacina.clock import Clock, Randomness, SystemClock, system_randomness
 from cloacina.engine.asking.access import Access
 from cloacina.engine.asking.intake import Answer
-from cloacina.engine.driving.orders import Order
 from cloacina.engine.executors.callbacks import Callbacks
 from cloacina.engine.executors.process.place import refuse_while_loading
 from cloacina.engine.executors.roster import Roster
@@ -34,7 +33,7 @@ from cloacina.engine.upkeep.unreadable import try_again
 from cloacina.engine.upkeep.upkeep import Upkeep
 from cloacina.errors import ExecutionParked, Fenced, ForeignConnection, RunnerClosed, StoreError
 from cloacina.model.json.values import Limits
-from cloacina.model.status import CommandKind, Reason, RunnerState
+from cloacina.model.status import Reason, RunnerState
 from cloacina.model.workflow import Workflow
 from cloacina.observe.logs import get_logger
 from cloacina.settings import Settings
@@ -298,11 +297,10 @@ class Engine:
 
     async def _obey(self) -> None:
         """Carry out the commands that others left for this runner."""
-        runner = self.life.runner
-        for command in await self.means.reader.run(lambda store: store.commands(runner)):
-            driver = self.life.drivers.get(command.execution)
-            if driver is not None:
-                driver.obey(Order(CommandKind(command.kind), command.id))
+        life = self.life
+        life.inbox.receive(await self.means.reader.run(lambda store: store.commands(life.runner)))
+        for execution, driver in life.drivers.items():
+            life.inbox.hand_over(execution, driver.obey)
 
     def _lost(self, runner: str, error: BaseException) -> None:
         if self._rebirth is not None or not self.open:

@@ -21,6 +21,7 @@ from cloacina.engine.claims import Claims
 from cloacina.engine.committer import Batch, Committer, Written
 from cloacina.engine.driving.calling import call_for_execution, call_for_task
 from cloacina.engine.driving.driver import Driver
+from cloacina.engine.driving.orders import Inbox
 from cloacina.engine.driving.records import as_stored, result_of
 from cloacina.engine.driving.refusals import Refusals
 from cloacina.engine.executors.attempt import Attempt
@@ -102,6 +103,7 @@ class Incarnation:
         self.closing: asyncio.Task[None] | None = None
         """The closing of the executors, once it has begun."""
         self.drivers: dict[str, Driver] = {}
+        self.inbox = Inbox()
         self.courier = Courier(self, means.reader)
         self.settlements = Settlements(self, means.settings, means.storage)
         self.claims = Claims(
@@ -360,6 +362,7 @@ class Incarnation:
                 except Exception as error:
                     log.error("what is stored of an execution cannot be read", extra={"execution": stored.id})
                     driver.park(f"{UNREADABLE}: {error}")
+                self.inbox.hand_over(stored.id, driver.obey)
                 self._recount(driver)
 
     def _refused(self, driver: Driver, error: StoreRefused) -> None:

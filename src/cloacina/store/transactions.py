@@ -16,11 +16,21 @@ from cloacina.store.rows import AttemptEnd, Item
 from cloacina.transaction import Transaction
 
 
+class Stopwatch(Protocol):
+    """Measures the time of a body."""
+
+    def hold_clock(self) -> None: ...
+
+    def run_clock(self) -> None: ...
+
+
 class OpenTransaction(Transaction, Protocol):
     """The transaction of one attempt's body; see the module's text."""
 
     begun: bool
     """True once its body has asked for a statement."""
+    waits: bool
+    """True while it waits until there is a connection for it."""
 
     def end(self) -> None:
         """The body has ended: take no statement of it any more."""
@@ -60,10 +70,11 @@ class OpenTransaction(Transaction, Protocol):
 class Transactions(Protocol):
     """Makes transactions on one database."""
 
-    def begin(self, whose: str, limit: float) -> OpenTransaction:
-        """A transaction, to be begun by its first statement, that may be open for ``limit`` seconds.
+    def make(self, whose: str, limit: float, stopwatch: Stopwatch) -> OpenTransaction:
+        """A transaction, to be begun by its first statement, that may be open for ``limit`` seconds from there on.
 
-        ``whose`` says in a few words which attempt's it is, and is like no other's.
+        ``whose`` says in a few words which attempt's it is. The ``stopwatch`` stands still while it waits for a
+        connection, as all may be in use.
         """
         ...
 

@@ -9,9 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 from os import PathLike
 from typing import Protocol, TypeVar
 
-from cloacina.errors import MissingExtra, ValidationError
+from cloacina.errors import ValidationError
 from cloacina.observe.logs import get_logger
 from cloacina.store.location import Location, read_location
+from cloacina.store.postgres.driver import driver_needed
 from cloacina.store.postgres.location import ServerLocation, check_schema
 from cloacina.tenants.folder import FolderTenants
 from cloacina.tenants.values import TenantConfig, TenantCredentials
@@ -153,12 +154,6 @@ def _aside(job: Callable[[], T]) -> T:
 
 
 def _on_server(location: ServerLocation, role_prefix: str, keep_public_rights: bool) -> _Tenants:
-    try:
+    with driver_needed():
         from cloacina.tenants.server import ServerTenants
-    except ModuleNotFoundError as error:
-        if error.name != "asyncpg":
-            raise
-        raise MissingExtra(
-            "PostgreSQL needs the package asyncpg, which is not installed: pip install 'cloacina[postgres]'"
-        ) from error
     return ServerTenants(location, role_prefix, keep_public_rights=keep_public_rights)

@@ -98,9 +98,9 @@ def _task_reason(
     if task.state is TaskState.RUNNING:
         last = task.history[-1]
         mine = [] if driver is None else [a for a in driver.running.values() if a.task == task.id]
-        if any(attempt.task_object.transaction_parameter and not attempt.launched for attempt in mine):
-            return f"attempt {last.number} waits until a connection for its transaction is free"
         more = ", and waits for another execution" if any(attempt.yielded for attempt in mine) else ""
+        if any(attempt.transaction is not None and attempt.transaction.waits for attempt in mine):
+            more = ", and waits until one of the connections for transactions is free"
         return f"attempt {last.number} has run since {last.started}{more}"
     if task.state is TaskState.WAITING and task.history[-1].state is AttemptState.DEFERRED:
         return _deferral(task, driver)

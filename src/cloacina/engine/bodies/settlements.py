@@ -1,8 +1,8 @@
-"""Settlements: bodies with transactions, from the place that each needs to the commit of its task's completion.
+"""Settlements: how a body's transaction ends, which is together with the settling of its attempt or not at all.
 
-As many may be open as there are places; a body for which there is none waits before it starts. A body that has ended
-well is settled like any other, but its item is committed by its own transaction: it is no part of a group, and groups
-go on beside it. Its driver decides nothing else meanwhile. All other ends roll the transaction back first.
+A body that has ended well is settled like any other, but its item is committed by its own transaction: it is no part of
+a group, and groups go on beside it. Its driver decides nothing else meanwhile. At all other ends the transaction is
+rolled back first.
 
 Everything here runs on the event loop.
 """
@@ -10,7 +10,6 @@ Everything here runs on the event loop.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any, Protocol, TypeAlias
@@ -40,10 +39,6 @@ class Life(Protocol):
     clock: Clock
     refusals: Refusals
 
-    def begin(self, attempt: Attempt) -> None:
-        """Start a body."""
-        ...
-
     def lost(self, error: BaseException) -> None:
         """The runner cannot write any more."""
         ...
@@ -55,32 +50,17 @@ class Settlements:
     def __init__(self, life: Life, settings: Settings, storage: Storage) -> None:
         self._life = life
         self._storage = storage
-        self._transactions = storage.transactions(life.clock)
+        self._transactions = storage.transactions(life.clock, settings.transaction_connections)
         self._seconds = settings.transaction_timeout
-        self._places = settings.transaction_connections
-        self._queue: deque[Attempt] = deque()
         self._works: set[asyncio.Task[None]] = set()
 
-    # Before the body.
-
-    def admit(self, attempt: Attempt) -> None:
-        """Start a body that takes a transaction, once there is a place for it."""
-        self._queue.append(attempt)
-        self._serve()
-
-    def _serve(self) -> None:
-        while self._places and self._queue:
-            attempt = self._queue.popleft()
-            if attempt.ended or self._transactions is None:
-                continue
-            self._places -= 1
-            whose = f"attempt {attempt.attempt} of task {attempt.task!r} of execution {attempt.execution}"
-            limit = attempt.task_object.timeout or self._seconds
-            attempt.transaction = self._transactions.begin(whose, limit)
-            attempt.done = partial(self._ended, attempt.done)
-            self._life.begin(attempt)
-
-    # After the body.
+    def prepare(self, attempt: Attempt) -> None:
+        """Give a body that is about to start its transaction."""
+        assert self._transactions is not None, "registration refuses it"
+        whose = f"attempt {attempt.attempt} of task {attempt.task!r} of execution {attempt.execution}"
+        limit = attempt.task_object.timeout or self._seconds
+        attempt.transaction = self._transactions.make(whose, limit, attempt)
+        attempt.done = partial(self._ended, attempt.done)
 
     def _ended(self, done: Done, attempt: Attempt, ending: Ending) -> None:
         transaction = attempt.transaction
@@ -89,7 +69,7 @@ class Settlements:
         if transaction.begun:
             self._do(self._conclude(transaction, done, attempt, ending))
         else:
-            self._over(attempt)
+            attempt.transaction = None
             done(attempt, ending)
 
     async def _conclude(
@@ -111,15 +91,10 @@ class Settlements:
         self._do(self._undo(attempt))
 
     async def _undo(self, attempt: Attempt) -> None:
-        if attempt.transaction is not None:
-            await attempt.transaction.roll_back()
-            await attempt.transaction.release()
-            self._over(attempt)
-
-    def _over(self, attempt: Attempt) -> None:
-        attempt.transaction = None
-        self._places += 1
-        self._serve()
+        transaction, attempt.transaction = attempt.transaction, None
+        if transaction is not None:
+            await transaction.roll_back()
+            await transaction.release()
 
     # Its completion.
 
@@ -139,7 +114,7 @@ class Settlements:
         if ending is None:
             driver.committed(self._life.clock.now())
             await attempt.transaction.release()
-            self._over(attempt)
+            attempt.transaction = None
         else:
             await self._undo(attempt)
             self._life.refusals.go_back(driver, ending)

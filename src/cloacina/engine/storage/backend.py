@@ -9,11 +9,12 @@ from typing import Protocol
 
 from cloacina.clock import Clock
 from cloacina.engine.storage.file_watch import FileWatch
-from cloacina.errors import MissingExtra, ValidationError
+from cloacina.errors import ValidationError
 from cloacina.observe.logs import get_logger
 from cloacina.store.filesystem import shared
 from cloacina.store.location import Location
 from cloacina.store.port import ReadStore, WriteStore
+from cloacina.store.postgres.driver import driver_needed
 from cloacina.store.postgres.location import ServerLocation
 from cloacina.store.sqlite.copies.backup import back_up
 from cloacina.store.sqlite.database import Database
@@ -35,7 +36,7 @@ class Backend(Protocol):
     submitter: Callable[[], WriteStore] | None
     """None if submits wait for nobody but the writer."""
     reader: Callable[[], ReadStore]
-    transactions: Callable[[Clock], Transactions] | None
+    transactions: Callable[[Clock, int], Transactions] | None
     """None if bodies can have no transactions."""
 
     def warn(self) -> None: ...
@@ -54,7 +55,7 @@ class FileBackend:
 
     server: ServerLocation | None = None
     submitter: Callable[[], WriteStore] | None = None
-    transactions: Callable[[Clock], Transactions] | None = None
+    transactions: Callable[[Clock, int], Transactions] | None = None
 
     def __init__(self, location: Location) -> None:
         self._database = Database(location)
@@ -90,22 +91,18 @@ class ServerBackend:
     payloads: Path | None = None
 
     def __init__(self, location: ServerLocation, *, allow_unsafe: bool = False) -> None:
-        try:
+        with driver_needed():
             from cloacina.store.postgres.database import PostgresDatabase
             from cloacina.store.postgres.transactions.transaction import PostgresTransactions
-        except ModuleNotFoundError as error:
-            if error.name != "asyncpg":
-                raise
-            raise MissingExtra(
-                "PostgreSQL needs the package asyncpg, which is not installed: pip install 'cloacina[postgres]'"
-            ) from error
         database = PostgresDatabase(location, allow_unsafe=allow_unsafe)
         self.server: ServerLocation | None = location
         self.writer: Callable[[], WriteStore] = database.writer
         self.submitter: Callable[[], WriteStore] | None = database.submitter
         self.reader: Callable[[], ReadStore] = database.reader
         self.looking: Callable[[], ReadStore] = database.looking
-        self.transactions: Callable[[Clock], Transactions] | None = partial(PostgresTransactions, location)
+        self.transactions: Callable[[Clock, int], Transactions] | None = partial(
+            PostgresTransactions, location
+        )
 
     def warn(self) -> None:
         """Nothing: what is wrong with a server is found when it is opened."""

@@ -130,10 +130,10 @@ class Storage:
         """True if bodies can have transactions."""
         return self._backend.transactions is not None
 
-    def transactions(self, clock: Clock) -> Transactions | None:
-        """Transactions for bodies; None where there are none."""
+    def transactions(self, clock: Clock, most: int) -> Transactions | None:
+        """Transactions for bodies, of which at most ``most`` are open; None where there are none."""
         make = self._backend.transactions
-        return None if make is None else make(clock)
+        return None if make is None else make(clock, most)
 
     async def encoded(self, item: Item) -> Item:
         """``item`` as the writer would store it. Raises `StoreError`."""

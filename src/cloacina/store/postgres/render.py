@@ -11,7 +11,9 @@ import re
 
 _COMMENT = re.compile(r"/\*pg\s+(.*?)\*/", re.DOTALL)
 _INDEX = re.compile(r"\s+INDEXED BY \w+")
-_IN_LIST = re.compile(r"(?<!NOT )\bIN \((SELECT (?:\w+\.)?value ->> 0 FROM jsonb?_each\([?\w.]+\)(?: AS \w+)?)\)")
+_IN_LIST = re.compile(
+    r"(?<!NOT )\bIN \((SELECT (?:\w+\.)?value ->> 0 FROM jsonb?_each\([?\w.]+\)(?: AS \w+)?)\)"
+)
 _LIST = re.compile(r"\bjsonb?_each\(([?\w.]+)\)")
 _PARAMETER = re.compile(r"\?(\d+)")
 _TABLE = re.compile(

@@ -16,7 +16,7 @@ from cloacina.observe.logs import get_logger
 
 log = get_logger("doorbell")
 
-SELDOM = 30
+SELDOM = 60
 """How many poll intervals go by until it rings by itself, while the session listens."""
 
 PAUSE = 0.02

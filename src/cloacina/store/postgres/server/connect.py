@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from urllib.parse import parse_qsl, urlsplit
 
 import asyncpg
 
+from cloacina.errors import ValidationError
 from cloacina.store.postgres.location import ServerLocation
 from cloacina.store.postgres.server.errors import DRIVER_ERRORS, translate
 from cloacina.store.postgres.server.forks import left_to_parent
@@ -43,6 +45,7 @@ SETTINGS = {
 _OF_SESSIONS = ("application_name", "idle_session_timeout", "plan_cache_mode", "tcp_keepalives")
 
 _POOLER_REFUSES = "08P01"
+_BAD_PARAMETER = ("22023", "42704")
 
 
 def begin_pooled(settings: Mapping[str, str] | None) -> str:
@@ -62,31 +65,45 @@ async def connect(
     """Open a session at ``location`` on the running loop; return it, and True if a pooler sits between.
 
     ``settings`` go before ``defaults``. Behind a pooler none can be made, nothing may be prepared, and a session lasts
-    for one transaction. Raises `StoreError`.
+    for one transaction. Raises `StoreError`, and `ValidationError` for parameters in the URL that are wrong.
     """
     raw = None
+    made = {**defaults, **_named(location), **(settings or {})}
     try:
         async with asyncio.timeout(timeout):
             try:
-                raw = await asyncpg.connect(location.url, server_settings={**defaults, **(settings or {})})
+                raw = await asyncpg.connect(location.url, server_settings=made)
             except asyncpg.PostgresError as error:
                 if error.sqlstate != _POOLER_REFUSES:
                     raise
-                raw = await asyncpg.connect(location.url, statement_cache_size=0)
-                return left_to_parent(raw), True
-            if not await pooled(raw):
-                return left_to_parent(raw), False
-            await raw.close()
-            raw = await asyncpg.connect(location.url, statement_cache_size=0)
+            else:
+                if not await pooled(raw):
+                    return left_to_parent(raw), False
+                await raw.close()
+            named = {"application_name": made["application_name"]}
+            raw = await asyncpg.connect(location.url, statement_cache_size=0, server_settings=named)
             return left_to_parent(raw), True
     except BaseException as error:
         if raw is not None:
             raw.terminate()
+        if isinstance(error, asyncpg.PostgresError) and error.sqlstate in _BAD_PARAMETER:
+            raise ValidationError(
+                f"the URL of database {location} has a parameter that the server refuses ({error}); correct it"
+            ) from None
         if isinstance(error, DRIVER_ERRORS):
-            raise translate(error, str(location)) from error
+            raise translate(
+                error, str(location)
+            ) from None  # its line says all that the driver's traceback does
         raise
 
 
 async def pooled(raw: asyncpg.Connection) -> bool:
     """True if the process that answers is not the one that the session was opened with."""
     return raw.get_server_pid() != await raw.fetchval("SELECT pg_backend_pid()")
+
+
+def _named(location: ServerLocation) -> dict[str, str]:
+    """The name that the URL gives the sessions, if it does."""
+    return {
+        name: value for name, value in parse_qsl(urlsplit(location.url).query) if name == "application_name"
+    }

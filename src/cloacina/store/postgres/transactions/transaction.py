@@ -22,7 +22,7 @@ from cloacina.store.postgres.server.connect import DEADLINE, connect
 from cloacina.store.postgres.server.errors import DRIVER_ERRORS, lost_connection, translate
 from cloacina.store.postgres.transactions.sessions import Sessions
 from cloacina.store.rows import AttemptEnd, Item
-from cloacina.store.transactions import OpenTransaction
+from cloacina.store.transactions import OpenTransaction, Stopwatch
 from cloacina.transaction import Row
 
 T = TypeVar("T")
@@ -54,8 +54,11 @@ _STATE = "SELECT state FROM attempts WHERE execution = ?1 AND task = ?2 AND atte
 class PostgresTransaction(OpenTransaction):
     """See the module's text, and `OpenTransaction`."""
 
-    def __init__(self, sessions: Sessions, clock: Clock, whose: str, limit: float) -> None:
-        self.begun = False
+    def __init__(
+        self, sessions: Sessions, clock: Clock, whose: str, limit: float, stopwatch: Stopwatch
+    ) -> None:
+        self.begun = self.waits = False
+        self._stopwatch = stopwatch
         self._sessions = sessions
         self._clock = clock
         self._whose = whose
@@ -106,9 +109,20 @@ class PostgresTransaction(OpenTransaction):
 
     async def _begin(self) -> asyncpg.Connection:
         milliseconds = min(round(self._limit * 1000), LONGEST)
+        await self._wait()
         self._raw = raw = await self._sessions.begin(_BEGIN.format(limit=milliseconds))
         self._timer = self._clock.call_later(self._limit, self._expire)
         return raw
+
+    async def _wait(self) -> None:
+        """Wait for the turn to have a connection."""
+        self.waits = True
+        self._stopwatch.hold_clock()
+        try:
+            await self._sessions.turn()
+        finally:
+            self.waits = False
+            self._stopwatch.run_clock()
 
     def _alive(self) -> asyncpg.Connection:
         if self._raw is None:
@@ -260,13 +274,13 @@ class PostgresTransaction(OpenTransaction):
 
 
 class PostgresTransactions:
-    """`Transactions` of one schema."""
+    """`Transactions` of one schema, of which at most ``most`` are open."""
 
-    def __init__(self, location: ServerLocation, clock: Clock) -> None:
-        self._sessions = Sessions(location, clock)
+    def __init__(self, location: ServerLocation, clock: Clock, most: int) -> None:
+        self.sessions = Sessions(location, clock, most)
         self._clock = clock
-        self.close = self._sessions.close
+        self.close = self.sessions.close
 
-    def begin(self, whose: str, limit: float) -> PostgresTransaction:
-        """See `Transactions.begin`."""
-        return PostgresTransaction(self._sessions, self._clock, whose, limit)
+    def make(self, whose: str, limit: float, stopwatch: Stopwatch) -> PostgresTransaction:
+        """See `Transactions.make`."""
+        return PostgresTransaction(self.sessions, self._clock, whose, limit, stopwatch)
