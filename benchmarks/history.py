@@ -1,18 +1,20 @@
 """Does the engine slow down with 100,000 finished executions stored?
 
-The history is made once, by the engine itself, and copied for each round. Empty and filled databases are
-measured in turn, within the same round.
+The history is made once, by the engine itself, and copied for each round. A runner on an empty database and one on
+the copy take turns, piece by piece, so that a busy moment of the machine strikes both.
 """
 
 from __future__ import annotations
 
-from benchmarks import latency
-from benchmarks.harness.database import Database
-from benchmarks.harness.engine import Execute, with_runner
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from benchmarks.harness.engine import completed
 from benchmarks.harness.past import with_past
-from benchmarks.harness.question import Bodies, Metric, Question, Sample, Setting
-from benchmarks.harness.sizes import EXECUTIONS, at_once, repeat
+from benchmarks.harness.question import Metric, Question, Sample, Setting
+from benchmarks.harness.sizes import CALLS, EXECUTIONS, at_once, in_turns
 from benchmarks.harness.workflows import one_task
+from cloacina.settings import Settings
 
 QUESTION = Question(
     (
@@ -24,28 +26,35 @@ QUESTION = Question(
     warm_up=False,
     bodies=False,
 )
-REPEATS = 5
+REPEATS = 6
 """How often the throughput is measured on either database: one run is short, and the share of two shorter."""
+
+Work = Callable[[], Awaitable[object]]
 
 
 def sample(setting: Setting) -> Sample:
-    workflow = one_task(setting.bodies)
-    filled = with_past(setting, "filled", workflow)
-    empty, full = figures(setting.database, setting.bodies), figures(filled, setting.bodies)
+    filled = with_past(setting, "filled", one_task(setting.bodies))
+
+    async def main() -> Sample:
+        workflow, settings = one_task(setting.bodies), Settings()
+        async with (
+            setting.database.runner(workflows=[workflow], settings=settings) as on_empty,
+            filled.runner(workflows=[workflow], settings=settings) as on_filled,
+        ):
+            return await figures(
+                lambda: completed(on_empty, workflow), lambda: completed(on_filled, workflow)
+            )
+
+    return asyncio.run(main())
+
+
+async def figures(empty: Work, filled: Work) -> Sample:
+    """Throughput and latency of the two."""
+    whole = await in_turns(REPEATS, lambda: at_once(EXECUTIONS, empty), lambda: at_once(EXECUTIONS, filled))
+    single = await in_turns(CALLS, empty, filled)
     return {
-        "rate_share": full["rate"] / empty["rate"],
-        "p50_factor": full["p50"] / empty["p50"],
-        "rate": full["rate"],
-        "p50": full["p50"],
+        "rate_share": whole[0] / whole[1],
+        "p50_factor": single[1] / single[0],
+        "rate": EXECUTIONS / whole[1],
+        "p50": 1e3 * single[1],
     }
-
-
-def figures(database: Database, bodies: Bodies) -> Sample:
-    """Throughput and latency on one database."""
-    workflow = one_task(bodies)
-    rate = with_runner(database, workflow, throughput)
-    return {**rate, **with_runner(database, workflow, latency.measure)}
-
-
-async def throughput(execute: Execute) -> Sample:
-    return {"rate": EXECUTIONS / await repeat(REPEATS, lambda: at_once(EXECUTIONS, execute))}

@@ -7,12 +7,11 @@ of 1 MB adds, and what it takes to start a child.
 from __future__ import annotations
 
 import asyncio
-import statistics
-import time
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from benchmarks.harness.question import Bodies, Metric, Question, Sample, Setting
-from benchmarks.harness.sizes import CALLS, INPUT, PROCESS_CALLS, PROCESS_STARTS, at_once, repeat
+from benchmarks.harness.sizes import CALLS, INPUT, PROCESS_CALLS, PROCESS_STARTS, at_once, in_turns, repeat
 from benchmarks.harness.workflows import TRIVIAL
 from cloacina.model.workflow import Workflow
 from cloacina.runner import Runner
@@ -38,8 +37,8 @@ def sample(setting: Setting) -> Sample:
 async def measure(setting: Setting) -> Sample:
     async with setting.database.runner(settings=Settings()) as runner:
         inside, outside = (workflow(setting.bodies, where) for where in ("local", "process"))
-        here, there = await in_turns(runner, [inside, outside], INPUT, CALLS)
-        (large,) = await in_turns(runner, [outside], LARGE, CALLS // 10)
+        here, there = await called(runner, [inside, outside], INPUT, CALLS)
+        (large,) = await called(runner, [outside], LARGE, CALLS // 10)
         seconds = await at_once(PROCESS_CALLS, lambda: execute(runner, setting.bodies))
     return {
         "call": there - here,
@@ -50,18 +49,15 @@ async def measure(setting: Setting) -> Sample:
     }
 
 
-async def in_turns(runner: Runner, works: list[Workflow], given: dict[str, Any], times: int) -> list[float]:
-    """The median time of an execution of each workflow, in milliseconds; they take turns.
+async def called(runner: Runner, works: list[Workflow], given: dict[str, Any], times: int) -> list[float]:
+    """The median time of an execution of each workflow, in milliseconds; they take turns."""
 
-    The first round does not count.
-    """
-    durations: list[list[float]] = [[] for _ in works]
-    for _ in range(times + 1):
-        for work, found in zip(works, durations, strict=True):
-            begin = time.perf_counter()
-            await runner.execute(work, given, raise_on_failure=True)
-            found.append(1e3 * (time.perf_counter() - begin))
-    return [statistics.median(found[1:]) for found in durations]
+    def one(work: Workflow) -> Callable[[], Awaitable[object]]:
+        return lambda: runner.execute(work, given, raise_on_failure=True)
+
+    calls = [one(work) for work in works]
+    await in_turns(1, *calls)  # starts the children
+    return [1e3 * median for median in await in_turns(times, *calls)]
 
 
 async def execute(runner: Runner, bodies: Bodies) -> None:

@@ -34,6 +34,7 @@ QUESTION = Question(
         ),
     ),
     rounds=3,
+    peer_rounds=1,
     warm_up=False,
 )
 HALF = CRASH_EXECUTIONS * CRASH_LINKS // 2

@@ -18,7 +18,7 @@ from typing import Any, cast
 from benchmarks.harness.database import Store, drop
 from benchmarks.harness.folders import fresh
 from benchmarks.harness.question import Bodies, Question, Sample, Setting, schema_prefix
-from benchmarks.harness.subjects import PEERS
+from benchmarks.harness.subjects import Subject
 
 SAMPLERS = {
     "floor": "benchmarks.skeleton",
@@ -84,7 +84,7 @@ def main() -> None:
     subject, store, bodies, name, parent, server = sys.argv[1:]
     take = sampler(subject, name)
     if take is not None:
-        warm_up = question(name).warm_up and subject not in PEERS[cast(Store, store)]
+        warm_up = question(name).warm_up and not Subject(subject, cast(Store, store)).peer
         serve(take, warm_up, cast(Bodies, bodies), Path(parent), server)
 
 

@@ -51,13 +51,14 @@ class Metric:
 class Question:
     """Which metrics one file measures, and how.
 
-    ``rounds`` is how many are counted if nothing else is asked; ``warm_up`` runs one more before them, in the
-    same process; peers have none, as theirs take long. ``bodies`` is False where the kind of the bodies makes no
-    difference, ``stores`` has those on which the question makes sense.
+    ``rounds`` is how many are counted if nothing else is asked, ``peer_rounds`` how many of them peers take part in,
+    as theirs take long. ``warm_up`` runs one more before them in the same process, but not for peers. ``bodies`` is
+    False where the kind of the bodies makes no difference, ``stores`` has those on which the question makes sense.
     """
 
     metrics: tuple[Metric, ...]
     rounds: int = 5
+    peer_rounds: int = 3
     warm_up: bool = True
     bodies: bool = True
     stores: tuple[Store, ...] = STORES

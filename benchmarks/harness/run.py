@@ -61,14 +61,14 @@ def ask(
             process = Process(subject, name, place.folder, server, place.bytecode)
             alive.append(open_processes.enter_context(process))
         for number in range(rounds):
-            alive = [process for process in alive if _take(answer, process, number, rounds)]
+            alive = [process for process in alive if _take(answer, process, number)]
     return answer
 
 
-def _take(answer: Answer, process: Process, number: int, rounds: int) -> bool:
+def _take(answer: Answer, process: Process, number: int) -> bool:
     """One round of one subject; False if it has no more."""
     subject = process.subject
-    if number >= subject.rounds(rounds):
+    if subject.peer and number >= answer.question.peer_rounds:
         return False
     try:
         sample = process.round()

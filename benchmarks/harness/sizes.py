@@ -66,12 +66,19 @@ INPUT: dict[str, Any] = {
 
 async def repeat(times: int, work: Callable[[], Awaitable[object]]) -> float:
     """Do ``work`` so many times, one after the other; return the median duration in seconds."""
-    durations: list[float] = []
+    [median] = await in_turns(times, work)
+    return median
+
+
+async def in_turns(times: int, *works: Callable[[], Awaitable[object]]) -> list[float]:
+    """Do each work so many times, one after the other; return the median duration of each in seconds."""
+    durations: list[list[float]] = [[] for _ in works]
     for _ in range(times):
-        begin = time.perf_counter()
-        await work()
-        durations.append(time.perf_counter() - begin)
-    return statistics.median(durations)
+        for work, found in zip(works, durations, strict=True):
+            begin = time.perf_counter()
+            await work()
+            found.append(time.perf_counter() - begin)
+    return [statistics.median(found) for found in durations]
 
 
 async def at_once(times: int, work: Callable[[], Awaitable[object]]) -> float:

@@ -24,7 +24,6 @@ TITLES = {
 }
 FLOORS: dict[Store, tuple[str, ...]] = {"sqlite": ("floor",), "postgres": ("floor", "floor-loop")}
 PEERS: dict[Store, tuple[str, ...]] = {"sqlite": ("dbos", "dbos-wal"), "postgres": ("dbos", "procrastinate")}
-MOST_PEER_ROUNDS = 3
 
 
 class Subject(NamedTuple):
@@ -34,9 +33,10 @@ class Subject(NamedTuple):
     store: Store
     bodies: Bodies = "async"
 
-    def rounds(self, asked: int) -> int:
-        """How many rounds it gets; peers get fewer, as theirs take long."""
-        return min(asked, MOST_PEER_ROUNDS) if self.name in PEERS[self.store] else asked
+    @property
+    def peer(self) -> bool:
+        """True if it is another engine."""
+        return self.name in PEERS[self.store]
 
 
 def subjects(store: Store, bodies: tuple[Bodies, ...], peers: bool) -> list[Subject]:

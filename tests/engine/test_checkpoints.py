@@ -21,6 +21,7 @@ from cloacina.model.status import AttemptState, ExecutionStatus, Reason
 from cloacina.model.task import task
 from cloacina.model.workflow import Workflow
 from cloacina.runner import Runner
+from cloacina.store.postgres.database import PostgresReader
 from cloacina.store.rows import Group
 from cloacina.store.sqlite.database import SqliteReader
 from support.clock import HandClock, turn, until
@@ -148,16 +149,17 @@ async def test_a_checkpoint_whose_fate_was_unknown_is_stored_once(tmp_path: Path
 
 @KINDS
 async def test_a_new_execution_reads_nothing_at_its_first_attempt(
-    kind: str, monkeypatch: pytest.MonkeyPatch
+    kind: str, monkeypatch: pytest.MonkeyPatch, backend: str
 ) -> None:
     reads: list[str] = []
-    read = SqliteReader.checkpoints
+    reader: Any = SqliteReader if backend == "sqlite" else PostgresReader
+    read = reader.checkpoints
 
-    def counted(self: SqliteReader, execution: str, task: str) -> dict[str, str]:
+    def counted(self: object, execution: str, task: str) -> dict[str, str]:
         reads.append(task)
         return read(self, execution, task)
 
-    monkeypatch.setattr(SqliteReader, "checkpoints", counted)
+    monkeypatch.setattr(reader, "checkpoints", counted)
     raises = iter([False, True, False, False, False, False, False])
     steps = Steps(lambda name: 1 / 0 if name == "c" and next(raises) else None)
     workflow, first = steps.workflow(kind, retry=AT_ONCE), Workflow("first", [task(nothing, id="it")])

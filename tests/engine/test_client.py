@@ -7,7 +7,6 @@ import threading
 from pathlib import Path
 from typing import Any
 
-import apsw
 import pytest
 
 from cloacina.blocking import BlockingClient
@@ -31,7 +30,7 @@ from cloacina.model.task import task
 from cloacina.model.workflow import Workflow
 from cloacina.runner import Runner
 from support.clock import until
-from support.runners import Gate, runner_on
+from support.runners import Gate, by_hand, runner_on
 
 COMPLETED, PENDING = ExecutionStatus.COMPLETED, ExecutionStatus.PENDING
 
@@ -131,6 +130,7 @@ async def test_bad_inputs_store_nothing(tmp_path: Path) -> None:
         assert await client.list() == []
 
 
+@pytest.mark.sqlite_only("no other database is in memory")
 async def test_a_database_in_memory_has_no_clients() -> None:
     client = Client("sqlite://:memory:")
     with pytest.raises(ValidationError, match="belongs to its runner"):
@@ -200,14 +200,12 @@ async def test_those_who_wait_for_what_will_not_end_are_told(what: str, tmp_path
         await gate.reached(2)
         waits = [asyncio.ensure_future(handle.result()) for handle in handles]
         await until(lambda: len(client._asked().hub.stored) == 2, "the waits")
-        other = apsw.Connection(str(path))
         changes = {
             "it is set aside": "UPDATE executions SET status = 'parked', error = 'why' WHERE id = ?",
             "it is removed": "DELETE FROM executions WHERE id = ?",
             "it is damaged": "UPDATE executions SET status = 'completed', tags = 'x' WHERE id = ?",
         }
-        other.execute(changes[what], (handles[0].id,))
-        other.close()
+        by_hand(path, changes[what], handles[0].id)
         refused = {"it is set aside": ExecutionParked, "it is removed": ExecutionNotFound}
         with pytest.raises(refused.get(what, ContextError)):
             await asyncio.wait_for(waits[0], 10)

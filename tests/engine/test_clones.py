@@ -5,12 +5,15 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import pytest
+
 from cloacina.model.context.context import Context
 from cloacina.model.status import AttemptState, ExecutionStatus
 from cloacina.model.workflow import Workflow
 from support.runners import Gate, crashing, runner_on
 
 
+@pytest.mark.sqlite_only("the clone of a machine has no server of its own")
 async def test_both_go_on_under_ids_of_their_own(tmp_path: Path) -> None:
     gate = Gate()
     workflow = Workflow("cloned")

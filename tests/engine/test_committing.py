@@ -232,6 +232,7 @@ async def test_what_is_refused_twice_is_parked_and_others_finish(caplog: pytest.
         )  # fmt: skip
         gate.open()
         await until_parked(runner, handle.id)
+        await until(lambda: not runner._engine.life.drivers)
         explained = await runner.explain(handle.id)
         assert explained.reason == "the store refused what it wrote: no end can be stored"
         assert (await runner.execute(chain(), {"id": 0, "ran": []})).status is COMPLETED
@@ -358,6 +359,7 @@ async def test_a_damaged_database_stops_the_engine_and_everybody_is_told(tmp_pat
                 await call
 
 
+@pytest.mark.sqlite_only("the files of a server are its own affair")
 @pytest.mark.parametrize("file", ["c.db-wal", "c.db"])
 async def test_a_database_whose_files_were_taken_stops_the_engine(tmp_path: Path, file: str) -> None:
     async with runner_on(tmp_path / "c.db") as runner:

@@ -135,7 +135,7 @@ async def test_nothing_that_a_zombie_decides_takes_effect(how: str) -> None:
     assert result.tasks["it"].history[0].state is AttemptState.INTERRUPTED
 
 
-async def test_everything_in_the_process_goes_on_under_the_new_id(tmp_path: Path) -> None:
+async def test_everything_in_the_process_goes_on_under_the_new_id(tmp_path: Path, backend: str) -> None:
     clock, lives, waits = HandClock(), Lives(), list[int]()
 
     async def waits_once(ctx: Context) -> None:
@@ -161,7 +161,8 @@ async def test_everything_in_the_process_goes_on_under_the_new_id(tmp_path: Path
         assert (await runner.execute(one(lives.body))).status is COMPLETED
         (alive,) = await runner._engine.means.reader.run(lambda store: store.runners())
         assert alive.id == runner.id
-        assert sorted(file.name for file in (tmp_path / "c.db-runners").iterdir()) == [runner.id]
+        leases = [file.name for file in tmp_path.glob("c.db-runners/*")]
+        assert leases == ([runner.id] if backend == "sqlite" else [])
 
 
 async def test_a_submit_that_was_not_acknowledged_is_not_lost() -> None:

@@ -29,6 +29,7 @@ from cloacina.store.postgres.leases import channel
 from cloacina.store.script import Rows, run
 from support.callers import AWAITED, BLOCKING, KINDS, Caller, caller
 from support.clock import until
+from support.postgres.bouncer import PgBouncer
 from support.postgres.server import PostgresServer
 from support.runners import crash
 from support.stores import interfere
@@ -126,6 +127,16 @@ async def test_the_runners_hear_of_it_at_the_commit(
                 await ends(given)
         heard = [(notice.payload, notice.pid) for notice in ear.notifies(timeout=10, stop_after=1)]
     assert heard[0] == ("", pid)
+
+
+async def test_a_transaction_through_a_pooler(pgbouncer: PgBouncer, runner: Runner, ids: Any) -> None:
+    async with caller("psycopg", pgbouncer.url()) as given:
+        await runner.submit(echo, key="k", connection=given.connection)
+        await given.rollback()
+        handle = await runner.submit(echo, key="k", connection=given.connection)
+        await given.commit()
+        await handle.result()
+    assert ids() == {handle.id}
 
 
 # What is refused leaves the transaction as it was.

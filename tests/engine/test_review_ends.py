@@ -15,6 +15,7 @@ from cloacina.model.context.context import Context
 from cloacina.model.status import ExecutionStatus
 from cloacina.model.task import task
 from cloacina.model.workflow import Workflow
+from cloacina.store.postgres.database import PostgresDatabase, PostgresWriter
 from cloacina.store.sqlite.database import Database, SqliteWriter
 from support.clock import turn, until
 from support.runners import Gate, in_memory, runner_on, seen_outside
@@ -138,27 +139,29 @@ async def test_a_start_that_fails_leaves_no_thread_and_no_runner(
     with pytest.raises(RuntimeError, match="says the test"):
         await runner.start()
     assert not engine_threads()
-    assert not list((tmp_path / "db-runners").iterdir())
+    assert not list(tmp_path.glob("db-runners/*"))
     assert not seen_outside(tmp_path / "db", lambda store: store.runners())
 
 
-async def test_a_start_that_is_given_up_while_the_file_is_opened_closes_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+async def test_a_start_that_is_given_up_while_the_database_is_opened_closes_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: str
 ) -> None:
-    opening, go_on, closed = threading.Event(), threading.Event(), list[SqliteWriter]()
-    whole, close = Database.writer, SqliteWriter.close
+    opening, go_on, closed = threading.Event(), threading.Event(), list[object]()
+    database: Any = Database if backend == "sqlite" else PostgresDatabase
+    writer: Any = SqliteWriter if backend == "sqlite" else PostgresWriter
+    whole, close = database.writer, writer.close
 
-    def slow(self: Database) -> SqliteWriter:
+    def slow(self: object) -> object:
         opening.set()
         assert go_on.wait(20)
         return whole(self)
 
-    def noted(self: SqliteWriter) -> None:
+    def noted(self: object) -> None:
         closed.append(self)
         close(self)
 
-    monkeypatch.setattr(Database, "writer", slow)
-    monkeypatch.setattr(SqliteWriter, "close", noted)
+    monkeypatch.setattr(database, "writer", slow)
+    monkeypatch.setattr(writer, "close", noted)
     start = asyncio.create_task(runner_on(tmp_path / "db").start())
     await until(opening.is_set, "the opening")
     start.cancel()

@@ -11,6 +11,7 @@ import psycopg
 import pytest
 
 from cloacina.client import Client
+from cloacina.engine.liveness.server.doorbell import SELDOM
 from cloacina.engine.liveness.server.observer import EVERY, ServerObserver
 from cloacina.model.context.context import Context
 from cloacina.model.status import AttemptState, ExecutionStatus, Reason
@@ -59,6 +60,10 @@ class Place:
                 " AND (classid::bigint << 32) | objid::bigint = locked"
             )
         ]
+
+    def passed(self) -> bool:
+        """True if a lease has run out."""
+        return bool(self.rows("SELECT 1 FROM {s}.leases WHERE expires < extract(epoch FROM now()) * 1e6"))
 
     def state(self, runner: str) -> str:
         [(state,)] = self.rows("SELECT state FROM {s}.runners WHERE id = %s", runner)
@@ -153,18 +158,18 @@ async def test_a_lock_that_somebody_else_holds_leaves_the_lease_to_decide(
 
 async def test_who_died_is_dead_at_the_second_look(place: Place) -> None:
     gate, clock = Gate(), HandClock()
-    async with place.runner(one(gate.pass_through), clock=clock) as survivor:
+    async with place.runner(clock=clock) as survivor:
         async with crashing(place.runner(one(gate.pass_through))) as dying:
             handle = await dying.submit("one")
             await gate.reached()
-            dead = dying.id
             await until(lambda: peers(survivor) == 1)
         await until(lambda: len(place.locks()) == 1)
         await look(survivor, clock, EVERY)
-        assert place.state(dead) == "alive"
+        assert place.state(dying_id(dying)) == "alive"
         await look(survivor, clock)
-        assert place.state(dead) == "dead"
+        assert place.state(dying_id(dying)) == "dead"
         gate.open()
+        await survivor.register(one(gate.pass_through))
         result = await survivor.result(handle.id, timeout=20)
         assert place.leases() == [survivor.id]
     assert reasons(result) == [(AttemptState.INTERRUPTED, Reason.CRASH), (AttemptState.COMPLETED, None)]
@@ -186,19 +191,14 @@ async def test_who_starts_watches_for_a_while_before_it_buries_anybody(place: Pl
 
 async def test_who_stands_still_is_dead_when_its_lease_has_passed(place: Place) -> None:
     gate, clock = Gate(), HandClock()
-    async with (
-        place.runner(one(gate.pass_on_thread), lease=0.4) as frozen,
-        place.runner(one(gate.pass_on_thread), clock=clock) as survivor,
-    ):
-        handle = await frozen.submit("one")
+    async with place.runner(lease=0.4) as frozen, place.runner(clock=clock) as survivor:
+        handle, id = await frozen.submit(one(gate.pass_on_thread)), frozen.id
         await gate.reached()
-        id = frozen.id
         await freeze(frozen)
-        await until(
-            lambda: place.rows("SELECT 1 FROM {s}.leases WHERE expires < extract(epoch FROM now()) * 1e6")
-        )
+        await until(place.passed)
         await look(survivor, clock, EVERY + 1)
         assert place.state(id) == "dead"
+        await survivor.register(one(gate.pass_on_thread))
         await gate.reached(2)
         gate.open()
         result = await survivor.result(handle.id, timeout=20)
@@ -242,18 +242,18 @@ async def test_who_gives_up_is_dead_at_the_first_look(place: Place) -> None:
 async def test_a_row_that_somebody_removed_is_no_way_to_be_forgotten(what: str, place: Place) -> None:
     """A dead runner without a lease, or a lease without a runner: what it owned is freed all the same."""
     gate, clock = Gate(), HandClock()
-    gate.open()
-    async with place.runner(one(gate.pass_through), clock=clock) as survivor:
-        blocked = Gate()
-        async with crashing(place.runner(one(blocked.pass_through))) as dying:
+    async with place.runner(clock=clock) as survivor:
+        async with crashing(place.runner(one(gate.pass_through))) as dying:
             handle = await dying.submit("one")
-            await blocked.reached()
+            await gate.reached()
             await until(lambda: peers(survivor) == 1)
         await until(lambda: len(place.locks()) == 1)
         place.rows(
             f"DELETE FROM {{s}}.{what}s WHERE {'runner' if what == 'lease' else 'id'} = %s", dying_id(dying)
         )
         await look(survivor, clock, EVERY + 1)
+        gate.open()
+        await survivor.register(one(gate.pass_through))
         assert (await survivor.result(handle.id, timeout=20)).status is COMPLETED
         assert place.leases() == [survivor.id]
 
@@ -489,15 +489,14 @@ async def test_a_ring_that_is_lost_costs_time_only(place: Place, monkeypatch: py
     gate, clock = Gate(), HandClock()
     gate.open()
     async with (
-        place.runner(one(gate.pass_through), clock=clock),
+        place.runner(one(gate.pass_through), clock=clock) as runner,
         Client(place.server.url(), schema=place.schema) as client,
     ):
-        await turn()
+        await settled(runner._engine)
         monkeypatch.setattr(Leases, "ring", lost)
         handle = await client.submit("one")
-        for _ in range(29):
-            clock.advance(1)
-            await turn()
+        clock.advance(SELDOM - 1)
+        await settled(runner._engine)
         assert gate.entered == 0
         clock.advance(1)
         await gate.reached()
@@ -515,7 +514,7 @@ async def test_behind_a_pooler_the_lease_alone_decides_and_everybody_looks_for_h
 
     monkeypatch.setattr("cloacina.store.postgres.server.connect.pooled", pooled)
     gate, clock = Gate(), HandClock()
-    async with place.runner(one(gate.pass_through), clock=clock) as survivor:
+    async with place.runner(clock=clock) as survivor:
         assert "behind a pooler" in caplog.text
         async with crashing(place.runner(one(gate.pass_through), lease=0.5)) as dying:
             handle = await dying.submit("one")
@@ -523,11 +522,10 @@ async def test_behind_a_pooler_the_lease_alone_decides_and_everybody_looks_for_h
             assert place.rows("SELECT DISTINCT locked FROM {s}.leases") == [(None,)]
             clock.advance(1)  # nobody is heard: it looks
             await until(lambda: peers(survivor) == 1)
-        await until(
-            lambda: place.rows("SELECT 1 FROM {s}.leases WHERE expires < extract(epoch FROM now()) * 1e6")
-        )
+        await until(place.passed)
         await look(survivor, clock, EVERY + 1)
         gate.open()
+        await survivor.register(one(gate.pass_through))
         result = await survivor.result(handle.id, timeout=20)
     assert reasons(result) == [(AttemptState.INTERRUPTED, Reason.LOST_LEASE), (AttemptState.COMPLETED, None)]
 

@@ -6,7 +6,7 @@ import pytest
 
 from cloacina.model.status import ExecutionStatus
 from cloacina.store.rows import ExecutionFilter, Item
-from store.make import ME, RUNNING, Stores, end, new, progress, start, submit
+from store.make import RUNNING, Stores, end, new, progress, start, submit
 
 S = ExecutionStatus
 
@@ -102,10 +102,3 @@ def test_reads_see_every_commit(stores: Stores) -> None:
     for number in range(3):
         stores.commit(submit(f"e{number}"))
         assert len(stores.reader.executions(ExecutionFilter())) == number + 1
-
-
-def test_own_commits_are_no_foreign_change(stores: Stores) -> None:
-    assert not stores.writer.foreign_change()
-    stores.commit(submit("e1"))
-    assert not stores.writer.foreign_change()
-    assert stores.get("e1").owner == ME

@@ -69,6 +69,12 @@ class Interference:
         """Use ``faults`` on the next calls of ``name``, one after the other; None lets one pass."""
         self._faults.setdefault(name, deque()).extend(faults)
 
+    def beside(self, inner: WriteStore) -> Interference:
+        """The same around another store: a fault that was planned is used by who comes first."""
+        other = Interference(inner)
+        other._faults, other.groups, other.refuses = self._faults, self.groups, self.refuses
+        return other
+
     def hold(self, name: str) -> Hold:
         """Hold up the next call of ``name``."""
         hold = Hold()
@@ -97,9 +103,12 @@ class Interference:
 
 
 def interfere(runner: Runner) -> Interference:
-    """Put an `Interference` between a runner that was entered and its store."""
-    thread: Any = runner._engine.means.writer
-    made = thread._store = Interference(thread._store)
+    """Put an `Interference` between a runner that was entered and its store, or both that write, on a server."""
+    storage: Any = runner._engine._storage
+    writer, submitter = storage.writer, storage.submitter
+    made = writer._store = Interference(writer._store)
+    if submitter is not writer:
+        submitter._store = made.beside(submitter._store)
     return made
 
 

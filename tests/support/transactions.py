@@ -11,7 +11,7 @@ from cloacina.runner import Runner
 from cloacina.settings import Settings
 from cloacina.store.payloads import Payloads
 from support.clock import HandClock
-from support.postgres.proxy import TcpProxy
+from support.postgres.proxy import Upstream
 from support.postgres.server import PostgresServer
 from support.runners import LONG, Even
 
@@ -40,7 +40,7 @@ class Ledger:
     def runner(
         self,
         *workflows: Workflow,
-        through: TcpProxy | None = None,
+        through: Upstream | None = None,
         clock: Clock | None = None,
         payloads: Payloads | None = None,
         **settings: Any,

@@ -299,8 +299,10 @@ class Engine:
         """Carry out the commands that others left for this runner."""
         life = self.life
         life.inbox.receive(await self.means.reader.run(lambda store: store.commands(life.runner)))
-        for execution, driver in life.drivers.items():
-            life.inbox.hand_over(execution, driver.obey)
+        for execution in life.inbox.executions():
+            driver = life.drivers.get(execution)
+            if driver is not None:  # else it is just being claimed, and takes them then
+                life.inbox.hand_over(execution, driver.obey)
 
     def _lost(self, runner: str, error: BaseException) -> None:
         if self._rebirth is not None or not self.open:

@@ -21,7 +21,7 @@ from cloacina.engine.claims import Claims
 from cloacina.engine.committer import Batch, Committer, Written
 from cloacina.engine.driving.calling import call_for_execution, call_for_task
 from cloacina.engine.driving.driver import Driver
-from cloacina.engine.driving.orders import Inbox
+from cloacina.engine.driving.inbox import Inbox
 from cloacina.engine.driving.records import as_stored, result_of
 from cloacina.engine.driving.refusals import Refusals
 from cloacina.engine.executors.attempt import Attempt
@@ -233,13 +233,8 @@ class Incarnation:
         self.dispatcher.refuse(driver, index, driver.state.suspect(index))
 
     def launch(self, attempt: Attempt) -> None:
-        if attempt.task_object.transaction_parameter is None:
-            self.begin(attempt)
-        else:
-            self.settlements.admit(attempt)
-
-    def begin(self, attempt: Attempt) -> None:
-        """Start a body, unless others may think that this runner is dead."""
+        if attempt.task_object.transaction_parameter is not None:
+            self.settlements.prepare(attempt)
         self._starts.start(attempt)
 
     def roll_back(self, attempt: Attempt) -> None:

@@ -128,14 +128,6 @@ class WriteStore(Protocol):
         """Remove the rows of runners that started before then, are gone and own nothing; return how many."""
         ...
 
-    def nobody_writes(self) -> bool:
-        """True if nobody is writing just now, so that all that was written before is there to be seen."""
-        ...
-
-    def foreign_change(self) -> bool:
-        """True if another connection has committed since the last call."""
-        ...
-
     def checkpoint_if_due(self) -> None:
         """House-keeping that may take some milliseconds; to be called between groups."""
         ...
@@ -157,6 +149,18 @@ class JoiningStore(Protocol):
         Running it raises `ValidationError`, with nothing stored, where the connection leads elsewhere or may not do
         it, `KeyBusy` if another open transaction has the key, and whatever the connection raises.
         """
+        ...
+
+
+class FileStore(WriteStore, Protocol):
+    """What the writer thread may ask besides of a database in a file."""
+
+    def nobody_writes(self) -> bool:
+        """True if nobody is writing just now, so that all that was written before is there to be seen."""
+        ...
+
+    def foreign_change(self) -> bool:
+        """True if another connection has committed since the last call."""
         ...
 
 

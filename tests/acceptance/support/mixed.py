@@ -115,7 +115,9 @@ class Program:
 async def main(database: str, seed: int, requests: int, seconds: float, prune: bool) -> None:
     # A busy machine may keep an owner from answering in time; that is not what is looked for here.
     days = 1e-6 if prune else 30.0
-    settings = Settings(command_timeout=60.0, keep_completed_days=days, keep_failed_days=days)
+    settings = Settings(
+        command_timeout=60.0, keep_completed_days=days, keep_failed_days=days, poll_interval=0.2
+    )
     desk = (
         Runner(database, workflows=[work], settings=settings)
         if seed % 2

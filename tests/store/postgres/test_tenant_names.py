@@ -178,7 +178,7 @@ def test_a_schema_in_the_url_leads_nowhere_else(
 ) -> None:
     before = everything(postgres, database_of(admin))
     with (
-        suppress(StoreError),
+        suppress(CloacinaError),
         BlockingRunner(
             f"{postgres.url(database_of(admin))}?{query}", schema="acme", settings=QUIET
         ) as runner,

@@ -11,7 +11,7 @@ from typing import cast
 from cloacina.clock import Clock, Randomness
 from cloacina.engine.storage.backend import Backend, FileBackend, ServerBackend
 from cloacina.engine.storage.file_watch import FileWatch
-from cloacina.engine.storage.store_thread import StoreThread
+from cloacina.engine.storage.store_thread import StoreThread, Voice
 from cloacina.store.location import Location, read_location
 from cloacina.store.payloads.payloads import Payloads
 from cloacina.store.payloads.place import PayloadHome
@@ -96,7 +96,8 @@ class Storage:
         loop = asyncio.get_running_loop()
         backend = self._backend
         backend.warn()
-        self.writer = StoreThread("writer", loop, randomness)
+        voice = Voice()
+        self.writer = StoreThread("writer", loop, randomness, voice)
         try:
             store = await self.writer.open(self._open_writer, patience)
             self.writer.afterwards(store.checkpoint_if_due)
@@ -104,12 +105,12 @@ class Storage:
             if submitter is None:
                 self.submitter = self.writer
             else:
-                self.submitter = StoreThread("submitter", loop, randomness)
+                self.submitter = StoreThread("submitter", loop, randomness, voice)
                 await self.submitter.open(lambda: self._encoding(submitter()), patience)
             if backend.one_thread:
                 self.reader = StoreThread[ReadStore].beside(self.writer, self._decoding(backend.reader()))
             else:
-                self.reader = StoreThread("reader", loop, randomness)
+                self.reader = StoreThread("reader", loop, randomness, voice)
                 await self.reader.open(lambda: self._decoding(backend.reader()), patience)
         except BaseException:
             await self.close()

@@ -27,13 +27,16 @@ class StoreThread(Generic[S]):
     """Runs blocking jobs on a store, one after the other, and repeats those that a wait can mend.
 
     This is the one place that retries a database error: a job that raises a retryable `StoreError` is run
-    again, with pauses that double up to two seconds, until it succeeds or the thread is told to stop.
+    again, with pauses that double up to two seconds, until it succeeds or the thread is told to stop. Of the threads
+    that have one ``voice`` only one says so.
     """
 
     _store: S
 
-    def __init__(self, name: str, loop: asyncio.AbstractEventLoop, randomness: Randomness) -> None:
-        self._line = _Line(name, loop, randomness)
+    def __init__(
+        self, name: str, loop: asyncio.AbstractEventLoop, randomness: Randomness, voice: Voice | None = None
+    ) -> None:
+        self._line = _Line(name, loop, randomness, voice or Voice())
         self._between: Callable[[], None] | None = None
 
     async def open(self, factory: Callable[[], S], patience: float = 0.0) -> S:
@@ -123,11 +126,20 @@ class StoreThread(Generic[S]):
         return future
 
 
+class Voice:
+    """What several threads of one database share, so that an outage is told by one of them and not by each."""
+
+    speaker: _Line | None = None
+
+
 class _Line:
     """A daemon thread and the line of jobs before it."""
 
-    def __init__(self, name: str, loop: asyncio.AbstractEventLoop, randomness: Randomness) -> None:
+    def __init__(
+        self, name: str, loop: asyncio.AbstractEventLoop, randomness: Randomness, voice: Voice
+    ) -> None:
         self.loop = loop
+        self._voice = voice
         self.mailbox = Mailbox(loop)
         self.jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self.stopping = threading.Event()
@@ -140,18 +152,30 @@ class _Line:
     def persist(self, job: Callable[[], T], patience: float = inf) -> T:
         """Run ``job``, again and again while only time is needed, with pauses of ``patience`` seconds in all."""
         pause, silent_for = FIRST_PAUSE, SAY_AGAIN_AFTER
-        while True:
-            try:
-                return job()
-            except StoreError as error:
-                if not error.retryable or self.stopping.is_set() or patience <= 0:
-                    raise
-                if silent_for >= SAY_AGAIN_AFTER:
-                    log.warning("the database does not take part for now, trying again: %s", error)
-                    silent_for = 0.0
-            self.stopping.wait(pause * (0.5 + self._randomness.random()))
-            silent_for, patience = silent_for + pause, patience - pause
-            pause = min(2 * pause, LONGEST_PAUSE)
+        try:
+            while True:
+                try:
+                    return job()
+                except StoreError as error:
+                    if not error.retryable or self.stopping.is_set() or patience <= 0:
+                        raise
+                    silent_for = self._say(error, silent_for)
+                self.stopping.wait(pause * (0.5 + self._randomness.random()))
+                silent_for, patience = silent_for + pause, patience - pause
+                pause = min(2 * pause, LONGEST_PAUSE)
+        finally:
+            if self._voice.speaker is self:
+                self._voice.speaker = None
+
+    def _say(self, error: StoreError, silent_for: float) -> float:
+        """Say what is the matter, unless this was done for all some seconds ago; return how many."""
+        speaker = self._voice.speaker = self._voice.speaker or self
+        if speaker is not self:
+            return 0.0
+        if silent_for < SAY_AGAIN_AFTER:
+            return silent_for
+        log.warning("the database does not take part for now, trying again: %s", error)
+        return 0.0
 
     def _serve(self) -> None:
         while (work := self.jobs.get()) is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from inspect import Parameter
 from typing import Any, cast, get_args
@@ -14,10 +14,10 @@ from cloacina.errors import WorkflowError
 from cloacina.model.definition.fingerprint import plain_function
 from cloacina.model.definition.hints import listing, shown
 from cloacina.model.definition.returns import refused_return
+from cloacina.transaction import BlockingTransaction, Transaction
 
 HANDLE_TYPE, HANDLE_NAME = "TaskHandle", "handle"
-TRANSACTION_TYPES, TRANSACTION_NAME = {True: "Transaction", False: "BlockingTransaction"}, "tx"
-"""By whether the body is ``async def``."""
+TRANSACTION_NAME = "tx"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +57,8 @@ def read_body(fn: object) -> Body:
     parameters = list(signature.parameters.values())
     _check_context(fn, parameters)
     is_async = inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(plain)
-    handle = _given(parameters[1:], HANDLE_TYPE, HANDLE_NAME)
-    transaction = _transaction(parameters[1:], is_async)
+    handle = _handle(parameters[1:])
+    transaction = _transaction(parameters, is_async, getattr(plain, "__globals__", {}))
     _check_rest([other for other in parameters[1:] if other is not handle and other is not transaction])
     refused = refused_return(signature.return_annotation, inspect.unwrap(plain) if plain else None)
     if refused:
@@ -82,9 +82,8 @@ def _check_context(fn: Callable[..., Any], parameters: list[Parameter]) -> None:
     first = parameters[0] if parameters else None
     if first is None or first.kind in (Parameter.KEYWORD_ONLY, Parameter.VAR_KEYWORD):
         raise WorkflowError("it takes no context: give it a first positional parameter, def body(ctx): ...")
-    for kind in (HANDLE_TYPE, *TRANSACTION_TYPES.values()):
-        if _is_a(kind, first):
-            raise WorkflowError(f"its first parameter {first.name!r} is a {kind}: the context comes first")
+    if _is_handle(first):
+        raise WorkflowError(f"its first parameter {first.name!r} is a TaskHandle: the context comes first")
     owner = getattr(fn, "__qualname__", "").rpartition(".")[0]
     if first.name in ("self", "cls") and inspect.isfunction(fn) and owner and not owner.endswith("<locals>"):
         raise WorkflowError(
@@ -93,23 +92,32 @@ def _check_context(fn: Callable[..., Any], parameters: list[Parameter]) -> None:
         )
 
 
-def _transaction(others: list[Parameter], is_async: bool) -> Parameter | None:
-    """The parameter that takes the transaction of the body: the name alone asks for one only if it has no default."""
-    wanted, other = TRANSACTION_TYPES[is_async], TRANSACTION_TYPES[not is_async]
-    wrong = next((parameter for parameter in others if _is_a(other, parameter)), None)
+def _handle(others: list[Parameter]) -> Parameter | None:
+    """The parameter that is annotated as a `TaskHandle`, else the one with that name."""
+    named = [other for other in others if other.name == HANDLE_NAME and other.kind not in _VARIADIC]
+    return _only([other for other in others if _is_handle(other)] or named, HANDLE_TYPE)
+
+
+def _transaction(
+    parameters: list[Parameter], is_async: bool, scope: Mapping[str, object]
+) -> Parameter | None:
+    """The parameter that is annotated as the body's kind of transaction, else one with that name and no default."""
+    wanted, other = (Transaction, BlockingTransaction) if is_async else (BlockingTransaction, Transaction)
+    context, *others = parameters
+    if _is(wanted, context, scope) or _is(other, context, scope):
+        raise WorkflowError(f"its first parameter {context.name!r} is a transaction: the context comes first")
+    wrong = next((one for one in others if _is(other, one, scope)), None)
     if wrong is not None:
-        kind = "async def" if is_async else "def"
-        raise WorkflowError(f"its parameter {wrong.name!r} is a {other}: a {kind} body takes a {wanted}")
-    free = [
-        p for p in others if p.name != TRANSACTION_NAME or p.default is Parameter.empty or _is_a(wanted, p)
-    ]
-    return _given(free, wanted, TRANSACTION_NAME)
+        raise WorkflowError(
+            f"its parameter {wrong.name!r} is a {other.__name__}: an async def body takes a Transaction, a def body a "
+            "BlockingTransaction"
+        )
+    named = [one for one in others if one.name == TRANSACTION_NAME and one.default is Parameter.empty]
+    named = [one for one in named if one.kind not in _VARIADIC]
+    return _only([one for one in others if _is(wanted, one, scope)] or named, wanted.__name__)
 
 
-def _given(others: list[Parameter], kind: str, name: str) -> Parameter | None:
-    """The parameter that is annotated as a ``kind``, else the one with that name."""
-    named = [other for other in others if other.name == name and other.kind not in _VARIADIC]
-    found = [other for other in others if _is_a(kind, other)] or named
+def _only(found: list[Parameter], kind: str) -> Parameter | None:
     if len(found) > 1:
         raise WorkflowError(f"{listing([p.name for p in found])} are all a {kind}: it is given only one")
     if found and found[0].kind is Parameter.POSITIONAL_ONLY:
@@ -122,12 +130,27 @@ def _given(others: list[Parameter], kind: str, name: str) -> Parameter | None:
 _VARIADIC = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
 
 
-def _is_a(kind: str, parameter: Parameter) -> bool:
+def _is_handle(parameter: Parameter) -> bool:
     annotation = parameter.annotation
     if isinstance(annotation, str):
-        return kind in re.findall(r"\w+", annotation)
+        return HANDLE_TYPE in re.findall(r"\w+", annotation)
     parts: tuple[object, ...] = (annotation, *get_args(annotation))
-    return any(getattr(part, "__name__", "") == kind for part in parts)
+    return any(getattr(part, "__name__", "") == HANDLE_TYPE for part in parts)
+
+
+def _is(kind: type, parameter: Parameter, scope: Mapping[str, object]) -> bool:
+    """True if the annotation names ``kind``; ``scope`` tells it from classes of others with that name."""
+    annotation = parameter.annotation
+    if not isinstance(annotation, str):
+        return any(part is kind for part in (annotation, *get_args(annotation)))
+    for name in re.findall(r"[\w.]+", annotation):
+        first, *rest = name.split(".")
+        if (rest or [first])[-1] == kind.__name__:
+            known: object = scope.get(first)
+            for part in rest:
+                known = getattr(known, part, None)
+            return known is None or known is kind
+    return False
 
 
 def _check_rest(others: list[Parameter]) -> None:

@@ -137,7 +137,7 @@ ADOPT = f"""
         error = CASE WHEN status <> 'parked' THEN error END,
         status = CASE WHEN status <> 'parked' THEN status WHEN started IS NULL THEN 'pending' ELSE 'running' END
     {_SENT}
-    WHERE {_UNCHANGED} AND status IN ('pending', 'running', 'paused', 'parked')
+    WHERE {_UNCHANGED} AND (status IN ('pending', 'running', 'paused', 'parked')) IS TRUE
         AND (status <> 'parked' OR parked_for = 'version')
     RETURNING executions.id"""
 
@@ -145,7 +145,7 @@ PARK = f"""
     UPDATE executions
     SET status = 'parked', parked_for = 'version', error = sent.why
     {_SENT}
-    WHERE {_UNCHANGED} AND status IN ('pending', 'running')
+    WHERE {_UNCHANGED} AND (status IN ('pending', 'running')) IS TRUE
     RETURNING executions.id"""
 
 FORGET = """

@@ -134,12 +134,6 @@ class PostgresWriter:
     def forget_runners(self, before: int) -> int:
         return retention.forget_runners(self._connection, before)
 
-    def nobody_writes(self) -> bool:
-        return True
-
-    def foreign_change(self) -> bool:
-        return True
-
     def checkpoint_if_due(self) -> None:
         """The server does its own."""
 

@@ -26,8 +26,8 @@ def checked(task: Task, policy: RetryPolicy) -> None:
         )
     if task.transaction_parameter is not None:
         raise ValidationError(
-            f"its parameter {task.transaction_parameter!r} asks for a transaction, which exists in the runner's process "
-            "only: let the body run there"
+            f"its parameter {task.transaction_parameter!r} asks for a transaction, which exists in the runner's "
+            "process only: let the body run there"
         )
     place_of(task.fn)
     try:

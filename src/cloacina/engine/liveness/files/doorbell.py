@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from math import inf
+from typing import cast
 
 from cloacina.clock import Clock, SystemClock, Timer
 from cloacina.engine.liveness.doorbell import Doorbell
 from cloacina.engine.storage.file_watch import FileWatch
 from cloacina.engine.storage.storage import Storage
 from cloacina.observe.logs import get_logger
+from cloacina.store.port import FileStore, WriteStore
 
 log = get_logger("doorbell")
 
@@ -103,9 +105,9 @@ class FileDoorbell(Doorbell):
     async def _answer(self) -> None:
         try:
             again = self._clock.monotonic() > self._written
-            if again and await self._storage.writer.run(lambda store: store.nobody_writes()):
+            if again and await self._storage.writer.run(_nobody_writes):
                 self._ask_at = inf
-            if await self._storage.writer.run(lambda store: store.foreign_change()) or self._owed:
+            if await self._storage.writer.run(_foreign_change) or self._owed:
                 self._owed = True
                 await self._rung()
                 self._owed = False
@@ -116,3 +118,11 @@ class FileDoorbell(Doorbell):
         self._answering = None
         if not self._stopped:
             self._look_again()
+
+
+def _nobody_writes(store: WriteStore) -> bool:
+    return cast(FileStore, store).nobody_writes()
+
+
+def _foreign_change(store: WriteStore) -> bool:
+    return cast(FileStore, store).foreign_change()

@@ -99,7 +99,8 @@ async def connect(
 
 async def pooled(raw: asyncpg.Connection) -> bool:
     """True if the process that answers is not the one that the session was opened with."""
-    return raw.get_server_pid() != await raw.fetchval("SELECT pg_backend_pid()")
+    answered: int = await raw.fetchval("SELECT pg_backend_pid()")
+    return raw.get_server_pid() != answered
 
 
 def _named(location: ServerLocation) -> dict[str, str]:

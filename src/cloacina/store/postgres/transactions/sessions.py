@@ -1,4 +1,4 @@
-"""Sessions for the SQL of bodies: a few, opened when they are needed, kept a while for the next, without our settings."""
+"""Sessions for the SQL of bodies: few, opened when they are needed, kept for a while, without the engine's settings."""
 
 from __future__ import annotations
 
@@ -73,7 +73,9 @@ class Sessions:
     async def give_back(self, raw: asyncpg.Connection) -> None:
         """Keep a session, in which no transaction is open, for the next who needs one; raises nothing."""
         try:
-            if not self._pooled:  # else a session is one transaction, and nothing is left of it
+            if raw.is_in_transaction():
+                self.drop(raw)
+            elif not self._pooled:  # else a session is one transaction, and nothing is left of it
                 await raw.execute(_CLEAN, timeout=5.0)
         except Exception:
             self.drop(raw)
