@@ -71,13 +71,16 @@ async def repeat(times: int, work: Callable[[], Awaitable[object]]) -> float:
 
 
 async def in_turns(times: int, *works: Callable[[], Awaitable[object]]) -> list[float]:
-    """Do each work so many times, one after the other; return the median duration of each in seconds."""
+    """Do each work so many times, one after the other; return the median duration of each in seconds.
+
+    Every other turn goes backwards, or the garbage collector's own rhythm might strike always the same one.
+    """
     durations: list[list[float]] = [[] for _ in works]
-    for _ in range(times):
-        for work, found in zip(works, durations, strict=True):
+    for turn in range(times):
+        for number in sorted(range(len(works)), reverse=turn % 2 == 1):
             begin = time.perf_counter()
-            await work()
-            found.append(time.perf_counter() - begin)
+            await works[number]()
+            durations[number].append(time.perf_counter() - begin)
     return [statistics.median(found) for found in durations]
 
 

@@ -14,6 +14,7 @@ import sqlalchemy
 
 from acceptance.support.campaign import campaign
 from cloacina import BlockingClient, BlockingRunner, Client, Context, Runner, Settings, Workflow
+from cloacina.engine.asking.intake import KEY_PATIENCE, KEY_PAUSE
 from cloacina.engine.asking.submission import SubmitOptions, new_row
 from cloacina.errors import (
     ContextError,
@@ -28,7 +29,7 @@ from cloacina.store.postgres.joining.connections import recognised
 from cloacina.store.postgres.leases import channel
 from cloacina.store.script import Rows, run
 from support.callers import AWAITED, BLOCKING, KINDS, Caller, caller
-from support.clock import until
+from support.clock import HandClock, until
 from support.postgres.bouncer import PgBouncer
 from support.postgres.server import PostgresServer
 from support.runners import crash
@@ -356,6 +357,29 @@ async def test_an_open_transaction_stalls_nobody(
         await open_one.commit()
     for handle in stays:
         await handle.result()
+
+
+@pytest.mark.parametrize("ends", [True, False])
+async def test_a_key_in_an_open_transaction_delays_no_other_key(
+    ends: bool, postgres: PostgresServer, schema: str
+) -> None:
+    clock = HandClock()
+    async with (
+        Runner(postgres.url(), schema=schema, workflows=[echo], clock=clock) as runner,
+        caller("asyncpg", postgres.url()) as given,
+    ):
+        first = await runner.submit(echo, key="k", connection=given.connection)
+        wanting = [asyncio.create_task(runner.submit(echo, key="k")) for _ in range(10)]
+        for number in range(5):
+            await runner.submit(echo, key=f"other {number}")
+        stuck = runner._engine.access.intake._keyed._stuck
+        await until(lambda: len(stuck.get("k", ())) == 10)
+        if ends:
+            await given.commit()
+        clock.advance(KEY_PAUSE if ends else KEY_PATIENCE)
+        ended = await asyncio.gather(*wanting, return_exceptions=True)
+        expected = [first.id] * 10 if ends else [KeyBusy] * 10
+        assert [getattr(end, "id", type(end)) for end in ended] == expected
 
 
 async def test_the_engines_groups_stall_no_caller(

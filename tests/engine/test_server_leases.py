@@ -19,8 +19,10 @@ from cloacina.model.task import task
 from cloacina.model.workflow import Workflow
 from cloacina.runner import Runner
 from cloacina.settings import Settings
+from cloacina.store.postgres import leases
 from cloacina.store.postgres.leases import Leases
 from support.clock import HandClock, turn, until
+from support.postgres.proxy import TcpProxy
 from support.postgres.server import PostgresServer
 from support.runners import Even, Gate, crash, cut_off, lose
 
@@ -37,11 +39,13 @@ class Place:
     def __init__(self, server: PostgresServer, schema: str) -> None:
         self.server, self.schema = server, schema
 
-    def runner(self, *workflows: Workflow, clock: HandClock | None = None, **settings: Any) -> Runner:
+    def runner(
+        self, *workflows: Workflow, clock: HandClock | None = None, url: str = "", **settings: Any
+    ) -> Runner:
         """A runner, not entered yet. Its lease is long unless the test says otherwise."""
         chosen = {"lease": LONG, "loop_block_limit": LONG, "shutdown_grace": 2.0, **settings}
         return Runner(
-            self.server.url(), schema=self.schema, workflows=workflows, settings=Settings(**chosen),
+            url or self.server.url(), schema=self.schema, workflows=workflows, settings=Settings(**chosen),
             clock=clock or HandClock(), randomness=Even(),
         )  # fmt: skip
 
@@ -484,7 +488,7 @@ async def test_after_the_listener_was_killed_what_was_missed_is_found(place: Pla
 
 
 async def test_a_ring_that_is_lost_costs_time_only(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def lost(leases: Leases) -> None: ...
+    async def lost(session: Leases) -> None: ...
 
     gate, clock = Gate(), HandClock()
     gate.open()
@@ -501,6 +505,61 @@ async def test_a_ring_that_is_lost_costs_time_only(place: Place, monkeypatch: py
         clock.advance(1)
         await gate.reached()
         assert await client.status(handle.id) is not ExecutionStatus.PENDING
+
+
+async def test_a_flood_of_rings_by_a_stranger_has_no_effect(place: Place) -> None:
+    """Even if he knew the channel, whose name is a secret that he cannot read: it costs a look now and then."""
+    place.rows("CREATE ROLE stranger_{s} LOGIN PASSWORD 'x'")
+    gate = Gate()
+    async with place.runner(one(gate.pass_through)) as runner:
+        engine: Any = runner._engine
+        looks, look_around = 0, engine.access.bell._rung
+
+        async def counted() -> None:
+            nonlocal looks
+            looks += 1
+            await look_around()
+
+        engine.access.bell._rung = counted
+        channel = engine.access.bell._session.leases._channel
+        url = place.server.url(user=f"stranger_{place.schema}", password="x")
+        rung = 4_000
+
+        def flood() -> None:
+            with psycopg.connect(url, autocommit=True) as stranger:
+                with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                    stranger.execute(f"SELECT * FROM {place.schema}.meta".encode())
+                for name in ("c_guessed", channel):
+                    stranger.execute(
+                        "SELECT pg_notify(%s, n::text) FROM generate_series(1, %s) n", (name, rung)
+                    )
+
+        await asyncio.to_thread(flood)
+        handle = await runner.submit("one")
+        await until(lambda: looks)
+        gate.open()
+        assert (await handle.result(timeout=20)).status is COMPLETED
+        assert 0 < looks < rung / 20
+    place.rows("DROP ROLE stranger_{s}")
+
+
+async def test_a_network_that_swallows_everything_is_noticed_and_left(
+    place: Place, proxied: Callable[..., TcpProxy], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No reset, no end: what is asked has no answer. The session on a new connection is as good as the old one."""
+    monkeypatch.setattr(leases, "DEADLINE", 0.2)
+    monkeypatch.setattr(leases, "CLOSE_PATIENCE", 0.05)
+    proxy = proxied(place.server)
+    async with place.runner(url=proxy.url(), lease=0.3) as runner, place.runner() as other:
+        session: Any = runner._engine._presence._session
+        id = runner.id
+        proxy.blackhole()
+        await until(lambda: session.leases is None, "the loss")
+        proxy.cut()
+        proxy.heal()
+        await until(lambda: session.listening, "a new connection")
+        assert runner.id == id
+        assert set(place.leases()) == {id, other.id}
 
 
 # Without a session.
@@ -565,9 +624,9 @@ async def test_an_idle_minute_has_few_statements(
             thread._store = Counted(thread._store, asked)
         run = Leases._run
 
-        async def counted(leases: Leases, text: str, *params: object) -> Any:
+        async def counted(session: Leases, text: str, *params: object) -> Any:
             asked.append(text.split()[0])
-            return await run(leases, text, *params)
+            return await run(session, text, *params)
 
         monkeypatch.setattr(Leases, "_run", counted)
         for _ in range(120):

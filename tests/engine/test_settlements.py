@@ -74,6 +74,9 @@ class Latch:
     async def __aexit__(self, *_: object) -> None:
         await self._holder.close()
 
+    async def open(self) -> None:
+        await self._holder.execute(f"SELECT pg_advisory_unlock({LATCH})")
+
     async def reached(self, times: int = 1) -> None:
         waiting = f"{SESSIONS} AND query LIKE '%%COMMIT' AND wait_event_type = 'Lock'"
         await until(lambda: self._server.sessions(waiting) == times, "a COMMIT that waits")
@@ -207,7 +210,7 @@ async def test_groups_go_on_beside_a_commit_that_takes_long(ledger: Ledger) -> N
             assert (await runner.execute(other)).status is COMPLETED
         assert ledger.attempts() == [("running", None)]
         assert (ledger.attempts("beside"), ledger.attempts("after")) == ([("running", None)], [])
-        await latch._holder.execute(f"SELECT pg_advisory_unlock({LATCH})")
+        await latch.open()
         result = await handle.result()
     assert (result.status, ledger.entries(), ledger.together()) == (COMPLETED, ["a"], True)
     assert [len(task.history) for task in result.tasks.values()] == [1, 1, 1, 1]
@@ -238,7 +241,7 @@ async def test_what_comes_while_a_commit_is_under_way(ledger: Ledger, what: str)
             calls = {"cancel": handle.cancel, "pause": handle.pause, "shutdown": runner.shutdown}
             command = asyncio.ensure_future(calls[what]())
             await turn()
-        await latch._holder.execute(f"SELECT pg_advisory_unlock({LATCH})")
+        await latch.open()
         if command is not None:
             await command
         if what == "pause":
@@ -260,6 +263,22 @@ async def test_an_item_that_the_store_refuses_fails_the_task(ledger: Ledger) -> 
         )
         result = await runner.execute(workflow, {"entry": "a"})
     assert (result.status, ledger.entries(), ledger.attempts()) == (FAILED, [], [("failed", None)])
+
+
+@pytest.mark.parametrize("setting", ["on", "off", "remote_apply"])
+async def test_a_commit_is_flushed_whatever_the_database_says(ledger: Ledger, setting: str) -> None:
+    async def write(ctx: Context, tx: Transaction) -> None:
+        await tx.execute(f"SET LOCAL synchronous_commit = {setting}")
+        await tx.execute(ledger.insert, "a")
+
+    workflow = Workflow("writing", [task(write, id="write")])
+    async with Latch(ledger) as latch, ledger.runner(workflow) as runner:
+        handle = await runner.submit(workflow)
+        await latch.reached()
+        said = ledger.server.execute(f"SELECT query FROM pg_stat_activity WHERE {SESSIONS}")
+        await latch.open()
+        assert (await handle.result()).status is COMPLETED
+    assert said == [("SET LOCAL synchronous_commit = on; COMMIT" if setting == "off" else "COMMIT",)]
 
 
 async def test_a_pooler_may_sit_between(ledger: Ledger, pgbouncer: PgBouncer) -> None:

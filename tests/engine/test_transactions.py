@@ -465,17 +465,6 @@ async def test_a_higher_isolation_level_sees_its_runner_though_that_commits_besi
     assert (ledger.entries(), ledger.attempts()) == (["a"], [DONE])
 
 
-async def test_a_server_that_forgets_is_told_to_flush_this_commit(ledger: Ledger) -> None:
-    async def write(ctx: Context, tx: Transaction) -> None:
-        await tx.execute("SET LOCAL synchronous_commit = off")
-        await tx.execute(ledger.insert, "a")
-
-    workflow = bare(write)
-    async with ledger.runner(workflow) as runner:
-        assert (await runner.execute(workflow)).status is COMPLETED
-    assert ledger.entries() == ["a"] and ledger.together()
-
-
 async def _nothing(ctx: Context) -> None: ...
 
 

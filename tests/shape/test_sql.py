@@ -20,8 +20,8 @@ WORDS: dict[str, set[str]] = {
     "state": {*AttemptState, *RunnerState},
     "reason": {*Reason},
 }
-NO_STATES = {"instance", "epoch", "schema_version"}
-"""Quoted words in SQL that are no states: keys of ``meta``. Paths into JSON are no words."""
+NO_STATES = {"instance", "epoch", "schema_version", "bell", "commands"}
+"""Quoted words in SQL that are no states: keys of ``meta``, a table. Paths into JSON are no words."""
 
 COMPARED = re.compile(
     r"\b(?P<column>status|state|reason)\s*(?:=|<>|!=|IS(?: NOT)?|(?:NOT )?IN)\s*(?P<words>\([^()]*\)|'[^']*')"
@@ -96,6 +96,6 @@ def wrong_words(text: str) -> list[str]:
 
 
 def quoted(text: str) -> list[str]:
-    """The words in quotes; paths into JSON and numbers are none."""
+    """The words in quotes; paths into JSON, numbers, letters and sentences are none."""
     found = [match["word"] for match in QUOTED.finditer(text) if not match["path"]]
-    return [word for word in found if re.search("[a-z]", word) and not word.startswith("$")]
+    return [word for word in found if re.fullmatch(r"[a-z_]{2,}", word)]

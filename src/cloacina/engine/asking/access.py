@@ -56,7 +56,7 @@ class Access:
         self.reader = storage.reader
         self.hub = Hub()
         self.bell = bell
-        self.intake = Intake(storage, settings.max_pending, self._stored_here)
+        self.intake = Intake(storage, settings.max_pending, clock, self._stored_here)
         self.left: Callable[[], Awaitable[None]] | None = None
         """Called after a command was left for an owner, who may be in this process."""
         self._clock = clock

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
+from cloacina.clock import Clock
 from cloacina.engine.asking.joining import Joint
 from cloacina.engine.storage.storage import Storage
 from cloacina.engine.storage.store_thread import StoreThread
@@ -21,6 +23,12 @@ Answer = Callable[[StoredExecution | None, BaseException | None], None]
 
 MOST_ROWS = 10_000
 
+KEY_PATIENCE = 2.0
+"""Seconds that a submit waits for somebody else's transaction that stores the same idempotency key."""
+
+KEY_PAUSE = 0.1
+"""Seconds between two tries meanwhile."""
+
 
 class Intake:
     """Gathers rows while one insert is in flight, then inserts them all: see the module's text.
@@ -29,9 +37,9 @@ class Intake:
     that is storing the same key, and nobody else shall.
     """
 
-    def __init__(self, storage: Storage, max_pending: int, stored: Callable[[], None]) -> None:
-        self._plain = _Line(storage.writer, stored)
-        self._keyed = _Line(storage.submitter, stored)
+    def __init__(self, storage: Storage, max_pending: int, clock: Clock, stored: Callable[[], None]) -> None:
+        self._plain = _Line(storage.writer, clock, stored)
+        self._keyed = _Line(storage.submitter, clock, stored)
         self._reader = storage.reader
         self._max_pending = max_pending
         self._stored = stored
@@ -100,17 +108,36 @@ class Intake:
         self._coming += more
 
 
-class _Line:
-    """Rows that wait for one thread: those that come while an insert is in flight go with the next one."""
+class _Asked(NamedTuple):
+    """A row that is to be inserted, and who is told; a transaction that stores its key is waited for ``until`` then."""
 
-    def __init__(self, thread: StoreThread[WriteStore], stored: Callable[[], None]) -> None:
+    row: NewExecution
+    answer: Answer
+    until: float
+
+
+class _Line:
+    """Rows that wait for one thread: those that come while an insert is in flight go with the next one.
+
+    A row whose key is in somebody else's open transaction is tried again until it has waited for long enough. The
+    thread does not wait for that, so rows with other keys pass it by.
+    """
+
+    def __init__(self, thread: StoreThread[WriteStore], clock: Clock, stored: Callable[[], None]) -> None:
         self.thread = thread
+        self._clock = clock
         self._stored = stored
-        self._waiting: list[tuple[NewExecution, Answer]] = []
+        self._waiting: list[_Asked] = []
         self._busy = False
+        self._stuck: dict[str | None, list[_Asked]] = {}
+        """Those that are tried again later, by their key."""
 
     def put(self, row: NewExecution, answer: Answer) -> None:
-        self._waiting.append((row, answer))
+        if row.key is None:
+            self._waiting.append(_Asked(row, answer, 0.0))
+        else:
+            asked = _Asked(row, answer, self._clock.monotonic() + KEY_PATIENCE)
+            self._stuck.get(row.key, self._waiting).append(asked)
         self._poke()
 
     def _poke(self) -> None:
@@ -123,31 +150,48 @@ class _Line:
             self._busy = False
             return
         batch, self._waiting = self._waiting[:MOST_ROWS], self._waiting[MOST_ROWS:]
-        rows = [row for row, _ in batch]
+        self._insert(batch, then=self._flush)
+
+    def _insert(self, batch: list[_Asked], then: Callable[[], None] | None = None) -> None:
+        rows = [asked.row for asked in batch]
 
         def done(holders: list[StoredExecution | None] | None, error: BaseException | None) -> None:
             if holders is not None:
-                for (_, answer), holder in zip(batch, holders, strict=True):
-                    answer(holder, None)
+                for asked, holder in zip(batch, holders, strict=True):
+                    asked.answer(holder, None)
                 self._stored()
-            elif len(batch) > 1 and isinstance(error, (StoreRefused, KeyBusy)):
-                self._one_by_one(batch)
+            elif isinstance(error, KeyBusy):
+                self._wait_for_key(batch, error)
+            elif isinstance(error, StoreRefused) and len(batch) > 1:
+                for asked in batch:  # let only the one suffer that was refused
+                    self._insert([asked])
             else:
-                for _, answer in batch:
-                    answer(None, error)
-            self._flush()
+                for asked in batch:
+                    asked.answer(None, error)
+            if then is not None:
+                then()
 
         self.thread.call(lambda store: store.insert_unowned(rows), done)
 
-    def _one_by_one(self, batch: list[tuple[NewExecution, Answer]]) -> None:
-        """One of several rows was refused: let only that one suffer."""
-        for row, answer in batch:
-            self._insert_alone(row, answer)
+    def _wait_for_key(self, batch: list[_Asked], error: KeyBusy) -> None:
+        """One of the keys is in somebody else's open transaction: part those that have it from the others."""
+        by_key: dict[str | None, list[_Asked]] = {}
+        for asked in batch:
+            by_key.setdefault(asked.row.key, []).append(asked)
+        if len(by_key) > 1:
+            for part in by_key.values():
+                self._insert(part)
+            return
+        now = self._clock.monotonic()
+        for asked in batch:
+            if asked.until <= now:
+                asked.answer(None, error)
+            else:
+                if not self._stuck:
+                    self._clock.call_later(KEY_PAUSE, self._try_again)
+                self._stuck.setdefault(asked.row.key, []).append(asked)
 
-    def _insert_alone(self, row: NewExecution, answer: Answer) -> None:
-        def done(holders: list[StoredExecution | None] | None, error: BaseException | None) -> None:
-            answer(holders[0] if holders else None, error)
-            if error is None:
-                self._stored()
-
-        self.thread.call(lambda store: store.insert_unowned([row]), done)
+    def _try_again(self) -> None:
+        stuck, self._stuck = self._stuck, {}
+        for batch in stuck.values():
+            self._insert(batch)

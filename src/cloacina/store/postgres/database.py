@@ -31,8 +31,8 @@ from cloacina.store.rows import (
     StoredExecution,
 )
 
-KEY_PATIENCE = "2s"
-"""How long a submit waits for another transaction that stores the same idempotency key."""
+KEY_TRY = "20ms"
+"""How long one try of a submit waits for another transaction that stores the same idempotency key."""
 
 
 class PostgresDatabase:
@@ -59,7 +59,7 @@ class PostgresDatabase:
 
     def submitter(self) -> PostgresWriter:
         """Open the store for submits, which may wait for a key; the schema was prepared by `writer`."""
-        return PostgresWriter(Connection(self.location, settings={"lock_timeout": KEY_PATIENCE}))
+        return PostgresWriter(Connection(self.location, settings={"lock_timeout": KEY_TRY}))
 
     def reader(self) -> PostgresReader:
         """Open the store that reads; the schema was prepared by `writer`."""

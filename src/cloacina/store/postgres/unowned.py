@@ -31,14 +31,24 @@ def insert(connection: Connection, rows: Sequence[NewExecution]) -> list[StoredE
     """See `WriteStore.insert_unowned`.
 
     A row whose key somebody else is just storing, in a transaction of his own, waits for that to end; raises
-    `KeyBusy` after two seconds.
+    `KeyBusy` if it takes longer than the session waits.
     """
     if not rows:
         return []
+    while True:
+        if _stored(connection, rows) == len(rows):
+            return [None] * len(rows)
+        holders = _holders(connection, rows)
+        if holders is not None:
+            return holders
+
+
+def _stored(connection: Connection, rows: Sequence[NewExecution]) -> int:
+    """Insert what has no conflict; return how many that are."""
     values: list[Any] = [list(values) for values in zip(*rows, strict=True)]
     text = _INSERT.replace("{s}", f'"{connection.location.schema}"')
     try:
-        stored = len(connection.records(text, values))
+        return len(connection.records(text, values))
     except StoreBusy as busy:
         if not isinstance(busy.__cause__, asyncpg.LockNotAvailableError):
             raise
@@ -46,16 +56,18 @@ def insert(connection: Connection, rows: Sequence[NewExecution]) -> list[StoredE
             f"database {connection.location}: a transaction that has not ended stores the same idempotency key; "
             "nothing was stored: try again when it has ended"
         ) from busy
-    if stored == len(rows):
-        return [None] * len(rows)
-    return _holders(connection, rows)
 
 
-def _holders(connection: Connection, rows: Sequence[NewExecution]) -> list[StoredExecution | None]:
-    """For each row the execution that holds its key, or None if that is the row itself."""
-    keys = column([row.key for row in rows if row.key is not None])
-    by_key: dict[str | None, str] = dict(connection.rows(_HOLDERS, (keys,)))
+def _holders(connection: Connection, rows: Sequence[NewExecution]) -> list[StoredExecution | None] | None:
+    """For each row the execution that holds its key, or None if that is the row itself.
+
+    Nothing at all if a key has no holder, since that was removed after the insert had found it.
+    """
+    keys = {row.key for row in rows if row.key is not None}
+    by_key: dict[str | None, str] = dict(connection.rows(_HOLDERS, (column(keys),)))
     holders = [by_key.get(row.key, row.id) for row in rows]
     lost = sorted({holder for row, holder in zip(rows, holders, strict=True) if holder != row.id})
     loaded = {stored.id: stored for stored in executions.load(connection, lost, attempts=False)}
+    if keys != by_key.keys() or len(loaded) < len(lost):
+        return None
     return [loaded[holder] if holder != row.id else None for row, holder in zip(rows, holders, strict=True)]
