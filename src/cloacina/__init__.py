@@ -3,7 +3,8 @@
 What most programs need is here. The rest is where its name says: every error in `cloacina.errors`, backoffs
 and transient types in `cloacina.model.retry`, rule values in `cloacina.model.rules`, what calls return in
 `cloacina.model.result`, payload codecs in `cloacina.store.payloads`, routing rules in `cloacina.model.routing`,
-`restore` in `cloacina.backup`, and the check before a deploy in `cloacina.versions`.
+`restore` in `cloacina.backup`, the check before a deploy in `cloacina.versions`, and the transaction that a body
+can have on PostgreSQL in `cloacina.transaction`.
 
 What runs workflows is loaded when it is first asked for: a module that defines them costs its importer
 neither asyncio nor SQLite.

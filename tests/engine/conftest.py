@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from cloacina import versions
 from cloacina.engine.liveness.server import observer
 from cloacina.engine.storage import storage
 from cloacina.engine.storage.backend import ServerBackend
@@ -73,7 +74,8 @@ def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
         """Who is suspect is dead: a file's free lock says so at once too. That it takes two looks is tested apart."""
         return replace(watch, last=look), suspects(look)
 
-    monkeypatch.setattr(storage, "read_location", read)
+    for module in (storage, versions):
+        monkeypatch.setattr(module, "read_location", read)
     monkeypatch.setattr(storage, "ServerBackend", backend_with_folder)
     monkeypatch.setattr(observer, "judge", judge_at_once)
     yield name

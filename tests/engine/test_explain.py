@@ -201,6 +201,7 @@ async def test_an_execution_that_was_set_aside() -> None:
         gate.open()
         while await runner.status(handle.id) is not ExecutionStatus.PARKED:
             await asyncio.sleep(0.001)
+        await until(lambda: not runner._engine.life.drivers)
         told = await runner.explain(handle.id)
     assert told.reason == "the store refused what it wrote: no room for it"
     assert dict(told.tasks) == dict.fromkeys(("it", "after"), "its execution was set aside")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from cloacina.engine.liveness.files.observer import FileObserver
 from cloacina.model.context.context import Context
 from cloacina.model.workflow import Workflow
 from cloacina.runner import Runner
@@ -55,5 +56,9 @@ async def test_nothing_is_remembered_of_runners_that_are_gone(tmp_path: Path) ->
             async with runner_on(tmp_path / "db", echo()):
                 await looked(one, clock)
         await looked(one, clock)
-        recovery: Any = one._engine._recovery
-        assert not recovery._observer._seen
+        observer: Any = one._engine._presence.observer
+        if isinstance(observer, FileObserver):
+            assert not observer._files._seen
+        else:
+            assert observer._watch is None or not observer._watch.last.signs
+        assert observer.alive <= {one.id}

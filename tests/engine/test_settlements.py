@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import asyncpg
+import psycopg
 import pytest
 
 from cloacina.engine.executors.attempt import Attempt
@@ -163,6 +164,19 @@ async def test_a_zombie_commits_nothing(ledger: Ledger, isolation: str) -> None:
     assert ledger.attempts() == [("interrupted", "lost_lease"), DONE]
 
 
+async def test_nobody_is_declared_dead_between_the_fence_and_the_commit(ledger: Ledger) -> None:
+    workflow = writing(ledger)
+    async with Latch(ledger) as latch, ledger.runner(workflow) as runner:
+        handle = await runner.submit(workflow, {"entry": "a"})
+        await latch.reached()
+        row = f"SELECT 1 FROM \"{ledger.schema}\".runners WHERE state = 'alive' FOR UPDATE NOWAIT"
+        with pytest.raises(psycopg.errors.LockNotAvailable):
+            ledger.server.execute(row)
+        await latch.open()
+        assert (await handle.result()).status is COMPLETED
+    assert ledger.entries() == ["a"]
+
+
 @pytest.mark.parametrize("moment", ["in the body", "in the commit"])
 async def test_who_dies_leaves_all_or_nothing(ledger: Ledger, moment: str) -> None:
     gate = Gate()
@@ -241,6 +255,7 @@ async def test_what_comes_while_a_commit_is_under_way(ledger: Ledger, what: str)
             calls = {"cancel": handle.cancel, "pause": handle.pause, "shutdown": runner.shutdown}
             command = asyncio.ensure_future(calls[what]())
             await turn()
+            assert not sessions(runner)._closed  # a shutdown waits too
         await latch.open()
         if command is not None:
             await command

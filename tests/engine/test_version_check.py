@@ -13,7 +13,10 @@ from cloacina.model.context.context import Context
 from cloacina.model.dag.outline import short
 from cloacina.model.task import Task, task
 from cloacina.model.workflow import Workflow
+from cloacina.store import migrations
+from cloacina.store.postgres import database
 from cloacina.versions import check
+from support.postgres.server import PostgresServer
 from support.runners import MEMORY, Gate, runner_on, seen_outside
 
 
@@ -95,6 +98,13 @@ def test_what_are_no_workflows(tmp_path: Path, given: Any) -> None:
         check(tmp_path / "c.db", given)
 
 
+def test_a_schema_that_is_not_there(postgres: PostgresServer, schema: str) -> None:
+    with pytest.raises(ValidationError, match=rf"no database .*{schema}.*: a runner makes it"):
+        check(postgres.url(), [], schema=schema)
+    assert postgres.execute("SELECT FROM pg_namespace WHERE nspname = %s", schema) == []
+
+
+@pytest.mark.sqlite_only("it is about files")
 def test_places_without_a_database(tmp_path: Path) -> None:
     with pytest.raises(ValidationError, match="in memory"):
         check(MEMORY, [])
@@ -111,8 +121,9 @@ async def test_a_database_of_an_older_schema_is_refused(
 ) -> None:
     async with runner_on(tmp_path / "c.db"):
         pass
-    now = len(versions.MIGRATIONS)
-    monkeypatch.setattr(versions, "MIGRATIONS", (*versions.MIGRATIONS, "one more"))
+    now = len(migrations.MIGRATIONS)
+    for reads in (migrations, versions, database):
+        monkeypatch.setattr(reads, "MIGRATIONS", (*migrations.MIGRATIONS[:now], "one more"))
     with pytest.raises(StoreError, match=f"has schema version {now}, and this .* reads {now + 1}: the first"):
         check(tmp_path / "c.db", [])
 

@@ -91,9 +91,11 @@ def read_location(url: str | os.PathLike[str], schema: str | None = None) -> Loc
 
 
 def shown_url(url: str | os.PathLike[str]) -> str | os.PathLike[str]:
-    """``url`` for a message or a repr: one of a server without its password and its parameters."""
-    if not isinstance(url, str) or not _SERVER.match(url):
+    """``url`` for a message or a repr: without password and parameters, of whatever database it may be."""
+    if not isinstance(url, str):
         return url
+    if not _SERVER.match(url):
+        return _shown(url) if "://" in url else url
     try:
         return str(server_location(url, None)).partition(" (schema")[0]
     except ValidationError:

@@ -8,7 +8,11 @@ import sys
 
 import pytest
 
-from acceptance.support.child import Child
+from acceptance.support import check
+from acceptance.support.campaign import campaign
+from acceptance.support.check import Causes
+from acceptance.support.child import PATIENCE, Child
+from acceptance.support.shapes import MIXED
 from acceptance.support.stage import Stage
 from support.postgres.server import PostgresServer
 
@@ -204,3 +208,28 @@ def test_a_forked_child_does_not_keep_its_parent_alive(stage: Stage, mortal: Pos
         parent.stdin.close()
     end(survivor)
     assert stage.read().runners[dead].state == "dead"
+
+
+@pytest.mark.parametrize("times", [3, campaign(100)])
+def test_rows_of_runners_that_somebody_removes_are_no_loss(
+    stage: Stage, mortal: PostgresServer, times: int
+) -> None:
+    """Under load: who has no row any more starts anew, and what has an owner without a row is done by others."""
+    schema = stage.home.schema
+    programs = [stage.start(stage.asks(*MIXED * 15 * times), pace="to the end") for _ in range(2)]
+    mortal.execute(f"CREATE TABLE {schema}.removed AS SELECT * FROM {schema}.runners")
+    for _ in range(times):
+        for program in programs:
+            program.line("over")
+        mortal.execute(f"""
+            WITH removed AS (DELETE FROM {schema}.runners RETURNING *), unleased AS (DELETE FROM {schema}.leases)
+            INSERT INTO {schema}.removed SELECT * FROM removed""")
+    for program in programs:
+        assert program.wait(PATIENCE * times) == 0, program.tail()
+    mortal.execute(f"""
+        INSERT INTO {schema}.runners SELECT id, host, pid, started, 'dead', group_no FROM {schema}.removed
+        ON CONFLICT DO NOTHING""")
+    pids = {program.pid for program in programs}
+    found = check.finally_(stage.home.read, stage.ledger, Causes(killed=pids, frozen=pids))
+    assert len(found.executions) == 30 * len(MIXED) * times
+    assert len(found.runners) > times

@@ -85,7 +85,7 @@ class PostgresTransaction(OpenTransaction):
         return cast("list[Row]", await self._run(lambda raw: raw.fetch(sql, *args)))
 
     async def fetchrow(self, sql: str, /, *args: Any) -> Row | None:
-        return await self._run(lambda raw: raw.fetchrow(sql, *args))
+        return cast("Row | None", await self._run(lambda raw: raw.fetchrow(sql, *args)))
 
     async def fetchval(self, sql: str, /, *args: Any) -> Any:
         return await self._run(lambda raw: raw.fetchval(sql, *args))
@@ -164,6 +164,7 @@ class PostgresTransaction(OpenTransaction):
 
     def end(self) -> None:
         self._ended = True
+        self._stop_clock()
 
     async def check(self) -> None:
         async with self._turn:
@@ -188,7 +189,6 @@ class PostgresTransaction(OpenTransaction):
                 raise self._failure
             if found["flushed"] == "off":
                 self._commit = _COMMIT_FLUSHED
-            self._stop_clock()
 
     async def commit(self, runner: str, item: Item) -> None:
         raw, location = self._alive(), self._sessions.location
@@ -216,8 +216,6 @@ class PostgresTransaction(OpenTransaction):
             )
 
     async def roll_back(self) -> None:
-        self._ended = True
-        self._stop_clock()
         raw = self._raw
         try:
             async with asyncio.timeout(ROLL_BACK_SECONDS), self._turn:
