@@ -20,6 +20,7 @@ QUESTION = Question(
     rounds=1,
     warm_up=False,
     bodies=False,
+    stores=("postgres",),
 )
 
 

@@ -87,7 +87,7 @@ def _peer(metric: Metric, ours: Figure, peer: Figure | None) -> tuple[str, str]:
     if peer is None:
         return "-", "-"
     times = metric.speed(ours.median, peer.median)
-    return number(peer.median), "∞ ×" if times == float("inf") else f"{times:.3g} ×"
+    return number(peer.median), "∞ ×" if times == float("inf") else f"{number(times)} ×"
 
 
 def number(value: float) -> str:

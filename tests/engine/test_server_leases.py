@@ -22,6 +22,7 @@ from cloacina.settings import Settings
 from cloacina.store.postgres import leases
 from cloacina.store.postgres.leases import Leases
 from support.clock import HandClock, turn, until
+from support.postgres.bouncer import PgBouncer
 from support.postgres.proxy import TcpProxy
 from support.postgres.server import PostgresServer
 from support.runners import Even, Gate, crash, cut_off, lose
@@ -566,16 +567,12 @@ async def test_a_network_that_swallows_everything_is_noticed_and_left(
 
 
 async def test_behind_a_pooler_the_lease_alone_decides_and_everybody_looks_for_himself(
-    place: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    place: Place, pgbouncer: PgBouncer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def pooled(raw: Any) -> bool:
-        return True
-
-    monkeypatch.setattr("cloacina.store.postgres.server.connect.pooled", pooled)
-    gate, clock = Gate(), HandClock()
-    async with place.runner(clock=clock) as survivor:
-        assert "behind a pooler" in caplog.text
-        async with crashing(place.runner(one(gate.pass_through), lease=0.5)) as dying:
+    gate, clock, url = Gate(), HandClock(), pgbouncer.url()
+    async with place.runner(clock=clock, url=url) as survivor:
+        assert caplog.text.count("behind a pooler") == 1
+        async with crashing(place.runner(one(gate.pass_through), lease=0.5, url=url)) as dying:
             handle = await dying.submit("one")
             await gate.reached()
             assert place.rows("SELECT DISTINCT locked FROM {s}.leases") == [(None,)]
@@ -587,6 +584,17 @@ async def test_behind_a_pooler_the_lease_alone_decides_and_everybody_looks_for_h
         await survivor.register(one(gate.pass_through))
         result = await survivor.result(handle.id, timeout=20)
     assert reasons(result) == [(AttemptState.INTERRUPTED, Reason.LOST_LEASE), (AttemptState.COMPLETED, None)]
+    assert place.leases() == []
+
+
+async def test_who_is_heard_hears_those_behind_a_pooler(place: Place, pgbouncer: PgBouncer) -> None:
+    gate = Gate()
+    gate.open()
+    async with (
+        place.runner(one(gate.pass_through)),
+        Client(pgbouncer.url(), schema=place.schema, settings=Settings(poll_interval=0.05)) as client,
+    ):
+        assert (await client.execute("one", timeout=20)).status is COMPLETED
 
 
 # What it costs.

@@ -140,7 +140,8 @@ async def test_a_server_that_cannot_be_asked_is_asked_until_it_answers(
 
 
 @pytest.mark.parametrize("isolation", ["READ COMMITTED", "REPEATABLE READ"])
-async def test_a_zombie_commits_nothing(ledger: Ledger, isolation: str) -> None:
+@pytest.mark.parametrize("known", ["to the attempts", "to the runner's row"])
+async def test_a_zombie_commits_nothing(ledger: Ledger, isolation: str, known: str) -> None:
     gate = Gate()
     starts: list[str] = []
 
@@ -155,8 +156,15 @@ async def test_a_zombie_commits_nothing(ledger: Ledger, isolation: str) -> None:
         handle = await runner.submit(workflow)
         await gate.reached()
         before, now = runner._engine.life.runner, runner._engine.clock.now()
-        freed = await through(runner, lambda store: store.recover(before, Reason.LOST_LEASE, now))
-        assert (freed, ledger.entries()) == (1, [])  # an open transaction delays nobody
+        if known == "to the attempts":
+            freed = await through(runner, lambda store: store.recover(before, Reason.LOST_LEASE, now))
+            assert freed == 1  # an open transaction delays nobody
+        else:
+            ledger.server.execute(
+                f'SELECT 1 FROM "{ledger.schema}".runners FOR UPDATE;'
+                f" UPDATE \"{ledger.schema}\".runners SET state = 'dead'"
+            )  # fmt: skip
+        assert ledger.entries() == []
         gate.open()
         assert (await handle.result()).status is COMPLETED
         assert runner._engine.life.runner != before
@@ -243,7 +251,9 @@ async def test_branches_with_transactions_are_committed_one_after_the_other(ledg
 
 @pytest.mark.parametrize("what", ["cancel", "pause", "lost runner", "shutdown"])
 async def test_what_comes_while_a_commit_is_under_way(ledger: Ledger, what: str) -> None:
-    workflow = writing(ledger, "async", task(_nothing, id="next", dependencies=["write"]))
+    # A task that is to start next has a slot, for which a shutdown would wait anyway.
+    more = () if what == "shutdown" else (task(_nothing, id="next", dependencies=["write"]),)
+    workflow = writing(ledger, "async", *more)
     async with Latch(ledger) as latch, ledger.runner(workflow) as runner:
         handle = await runner.submit(workflow, {"entry": "a"})
         await latch.reached()
@@ -303,6 +313,28 @@ async def test_a_pooler_may_sit_between(ledger: Ledger, pgbouncer: PgBouncer) ->
             result = await runner.execute(workflow, {"entry": entry})
             assert (result.status, result.tasks["write"].attempts) == (COMPLETED, 1)
     assert (ledger.entries(), ledger.together()) == (["a", "b", "c"], True)
+
+
+async def test_a_body_that_ended_well_is_rolled_back_if_its_execution_is_cancelled_meanwhile(
+    ledger: Ledger,
+) -> None:
+    left: list[asyncio.Task[Any]] = []
+
+    async def write(ctx: Context, tx: Transaction) -> None:
+        await tx.execute(ledger.insert, "a")
+        left.append(asyncio.create_task(tx.execute(f"SELECT pg_advisory_xact_lock({LATCH})")))
+        await asyncio.sleep(0)
+
+    workflow = Workflow("writing", [task(write, id="write")])
+    async with Latch(ledger) as latch, ledger.runner(workflow) as runner:
+        handle = await runner.submit(workflow)
+        await until(lambda: left, "the body")
+        await handle.cancel()
+        await latch.open()
+        await left[0]
+        assert (await handle.result()).status is CANCELLED
+        await until(lambda: sessions(runner).free == 8, "the connection that is given back")
+    assert (ledger.entries(), ledger.attempts()) == ([], [("cancelled", "cancelled")])
 
 
 # Connections.

@@ -71,6 +71,8 @@ async def test_what_a_body_writes_is_committed_with_its_completion(
     assert (result.status, result.context["seen"]) == (COMPLETED, [{"entry": "a"}])
     assert (before, ledger.entries(), ledger.attempts()) == ([[]], ["a"], [DONE])
     assert ledger.together()
+    [(stored,)] = ledger.server.execute(f'SELECT delta FROM "{ledger.schema}".attempts')
+    assert ("entry" in stored) is (payloads is None)
 
 
 @KINDS

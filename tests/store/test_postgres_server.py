@@ -39,9 +39,9 @@ def test_it_keeps_port_and_data_when_it_is_stopped(own_postgres: Callable[..., P
 
 def test_settings_change_and_return(own_postgres: Callable[..., PostgresServer]) -> None:
     server = own_postgres()
-    for value, shown in (("2s", "2s"), (None, "0")):
-        server.set("lock_timeout", value)
-        assert server.execute("SHOW lock_timeout") == [(shown,)]
+    for value, shown in (("2MB", "2MB"), (None, "4MB")):
+        server.set("work_mem", value)
+        assert server.execute("SHOW work_mem") == [(shown,)]
 
 
 def test_sessions_are_counted_and_killed(postgres: PostgresServer) -> None:

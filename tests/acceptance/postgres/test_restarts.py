@@ -49,6 +49,8 @@ def test_a_server_that_comes_back_costs_nothing(
         stage.start(stage.asks(*MIXED * 3 * times), pace="in turn"),
         stage.start(stage.asks(*MIXED * 3 * times, keyed=True), pace="at once"),
     ]
+    for program in others:
+        program.line("up")
     for _ in range(times):
         steady.line("over")
         assert steady.outlives(rng.uniform(0.0, 0.1)), steady.tail()

@@ -25,6 +25,10 @@ SETTINGS: Mapping[str, str | int] = {
 }
 
 
+_PATIENT = "-c statement_timeout=0 -c lock_timeout=0"
+"""The kit's own connections heed no limit that a test has set for all."""
+
+
 class PostgresServer:
     """A server that runs from here on until `close`, or until this process ends.
 
@@ -89,7 +93,8 @@ class PostgresServer:
 
     def execute(self, sql: str, *params: Any, database: str = "postgres") -> list[tuple[Any, ...]]:
         """Run one statement (``%s`` are ``params``) outside any transaction; return its rows."""
-        with psycopg.connect(self.socket_url(database), autocommit=True) as connection:
+        url = self.socket_url(database)
+        with psycopg.connect(url, autocommit=True, options=_PATIENT, client_encoding="utf8") as connection:
             cursor = connection.execute(sql, params or None)
             return cursor.fetchall() if cursor.description else []
 

@@ -116,3 +116,17 @@ async def test_a_look_that_failed_is_done_again(caplog: pytest.LogCaptureFixture
     await until(lambda: here.looks == 3)
     assert caplog.text.count("looking after what another process wrote failed") == 2
     await here.bell.stop()
+
+
+async def test_a_look_that_hung_in_an_outage_is_followed_by_no_longer_pause_than_usual() -> None:
+    session = Silent()
+    here = Bell(session)
+    here.bell._poll_interval = 0.001
+    here.hold = asyncio.Event()
+    session.heard()
+    await turn()
+    here.clock.advance(1e6)
+    here.hold.set()
+    session.heard()
+    await until(lambda: here.looks == 2)
+    await here.bell.stop()

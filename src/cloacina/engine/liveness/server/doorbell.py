@@ -20,7 +20,7 @@ SELDOM = 60
 """How many poll intervals go by until it rings by itself, while the session listens."""
 
 PAUSE = 0.02
-"""Seconds between two looks, at least; and a look may not take more than a part of the time."""
+"""Seconds between two looks, at least; and a look may not take more than a part of the time, unless it is slow."""
 
 SHARE = 4
 
@@ -80,7 +80,8 @@ class ServerDoorbell(Doorbell):
                 if not self._stopped.is_set():
                     log.exception("looking after what another process wrote failed; it is tried again")
                 self._wanted, pause = True, self._poll_interval
-            await self._rest(max(pause, SHARE * (self._clock.monotonic() - begin)))
+            took = self._clock.monotonic() - begin  # in an outage as long as that lasts
+            await self._rest(max(pause, min(SHARE * took, self._poll_interval)))
         self._answering = None
         self._set_timer()
 
