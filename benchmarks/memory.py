@@ -24,7 +24,7 @@ QUESTION = Question(
             "bytes", "memory per stored, unowned execution (below 10 bytes is none)", "bytes", False, 10, 10
         ),
     ),
-    rounds=3,
+    rounds=2,
     warm_up=False,
     bodies=False,
 )

@@ -33,6 +33,7 @@ QUESTION = Question(
         Metric("rate", "while 100,000 are pruned: 2,000 one-task executions at once", "executions/s", True),
         Metric("pruned", "executions pruned a second meanwhile", "executions/s", True),
     ),
+    rounds=3,
     warm_up=False,
     bodies=False,
 )

@@ -41,9 +41,10 @@ async def test_a_command_between_a_claim_and_its_answer_is_obeyed(tmp_path: Path
         await gate.reached()
         handle = await runner.submit("one")  # there is no room: it is stored without owner
         store = interfere(runner)
-        store.plan("commit", None, late)  # the end of the first, then the claim
+        store.plan("commit", late)  # the end of the first, and the claim
         gate.open()
         await until(late.done.is_set, "the claim")
+        assert handle.id not in runner._engine.life.drivers
         now = runner._engine.clock.now()
         command = Command(new_id(now), handle.id, CommandKind.CANCEL, now)
         sent = outside(tmp_path / "c.db", lambda other: other.send(command))

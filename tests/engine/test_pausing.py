@@ -235,9 +235,10 @@ async def test_a_command_reaches_the_owner(kind: str, tmp_path: Path) -> None:
 async def test_an_owner_that_does_not_answer_obeys_later(tmp_path: Path) -> None:
     gate = Gate()
     workflow, _ = two_steps(gate)
-    async with crashing(runner_on(tmp_path / "db")) as owner:  # its clock stands still: it looks at nothing
+    async with crashing(runner_on(tmp_path / "db")) as owner:
         handle = await owner.submit(workflow)
         await gate.reached()
+        await owner._engine.access.bell.stop()  # it hears of nothing
         async with runner_on(tmp_path / "db", command_timeout=0.01) as other:
             with pytest.raises(CommandTimeout, match="stays"):
                 await other.cancel(handle.id)

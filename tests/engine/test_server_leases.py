@@ -407,7 +407,7 @@ async def test_an_outage_ends_no_runner_and_results_wait_for_its_end(
     own_postgres: Callable[..., PostgresServer], caplog: pytest.LogCaptureFixture
 ) -> None:
     place, gate, clock = Place(own_postgres(), "here"), Gate(), HandClock()
-    async with place.runner(one(gate.pass_through), clock=clock, lease=30.0) as runner:
+    async with place.runner(one(gate.pass_through), clock=clock, lease=0.3) as runner:
         handle, id = await runner.submit("one"), runner.id
         await gate.reached()
         for mode in ("fast", "immediate"):
@@ -644,7 +644,7 @@ async def test_an_idle_minute_has_few_statements(
         for thread in (engine.means.writer, engine.means.reader):
             thread._store = thread._store._inner
     counts = [name for name in asked if name != "checkpoint_if_due"]
-    assert len(counts) <= (29 if others else 23), counts
+    assert len(counts) <= (26 if others else 6), counts
     assert "recover" not in counts and "commit" not in counts
 
 

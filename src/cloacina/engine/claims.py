@@ -33,6 +33,8 @@ class Claims:
         self._window = settings.window
         self._slots = settings.async_slots + settings.thread_slots + settings.process_slots
         self._peers = peers
+        self._second_look: Timer | None = None
+        self._is_second = False
         self._pause = settings.poll_interval
         self._poke = poke
         self._alarm: tuple[int, Timer] | None = None
@@ -87,14 +89,23 @@ class Claims:
     def answered(self, request: ClaimRequest, found: int) -> None:
         """A claim found so many executions."""
         self.unowned_work = self._again or found >= request.limit
+        second, self._is_second = self._is_second, False
+        if self._peers() and not self.unowned_work and not second and self._second_look is None:
+            # Others may have had locked what they did not take in the end.
+            self._second_look = self._clock.call_later(self._pause, self._look_again)
         if self._sleepers and not self.unowned_work:
             self._ask()
 
     def close(self) -> None:
         """Claim nothing any more."""
         self._closed = True
-        if self._alarm is not None:
-            self._alarm[1].cancel()
+        for timer in (self._second_look, None if self._alarm is None else self._alarm[1]):
+            if timer is not None:
+                timer.cancel()
+
+    def _look_again(self) -> None:
+        self._second_look, self._is_second = None, True
+        self.look_for_work()
 
     def _ask(self) -> None:
         def learn(wake_at: int | None, error: BaseException | None) -> None:

@@ -189,7 +189,7 @@ class Engine:
             self._callbacks,
             self._roster.factories,
             lambda: 0 if self._recovery is None else self._recovery.peers,
-            bell.ring,
+            bell,
             storage,
         )
         self._adoption = Adoption(

@@ -29,6 +29,7 @@ from cloacina.engine.executors.callbacks import Callbacks
 from cloacina.engine.executors.dispatcher import Dispatcher
 from cloacina.engine.executors.protocol import ExecutorFactory, ExecutorHost
 from cloacina.engine.executors.roster import made
+from cloacina.engine.liveness.doorbell import Doorbell
 from cloacina.engine.liveness.lease import Lease
 from cloacina.engine.liveness.starts import Starts
 from cloacina.engine.mailbox import Mailbox
@@ -68,8 +69,7 @@ class Means:
     executors: Mapping[str, ExecutorFactory]
     peers: Callable[[], int]
     """How many other runners are alive, as far as is known."""
-    ring: Callable[[], None]
-    """Tells other processes that something was committed that may concern them."""
+    bell: Doorbell
     storage: Storage
 
 
@@ -250,7 +250,7 @@ class Incarnation:
         self.drivers.pop(driver.id, None)
         self._count(driver, False)
         self._set_alarm(driver)
-        self.means.ring()
+        self.means.bell.ring()
         if driver.status is ExecutionStatus.PARKED and driver.draft.progress is not None:
             why = f"execution {driver.id} was set aside: {driver.draft.progress.error}"
             self.means.hub.refuse(driver.id, ExecutionParked(why))
@@ -328,7 +328,8 @@ class Incarnation:
                 unanswered[1](None)
             driver.committed(now)
         if any(item.obeyed for item in batch.items):
-            self.means.ring()
+            self.means.bell.ring()
+            self.means.bell.wake()  # who asked may be in this process
         if batch.claim is not None:
             self.claims.answered(batch.claim, len(written.claimed))
             self._take_over(written.claimed)

@@ -9,7 +9,6 @@ from pathlib import Path
 import psycopg
 
 from support.postgres.keeper import Keeper
-from support.postgres.programs import run
 from support.postgres.server import PostgresServer, free_port, until, url_of
 
 PROGRAM = "pgbouncer"
@@ -45,9 +44,7 @@ class PgBouncer:
         self._keeper = Keeper("pgbouncer")
         try:
             configuration = self._configure(Path(found), {**SETTINGS, **settings})
-            pid = self._keeper.folder / "pid"
-            self._keeper.finally_run("sh", "-c", f"kill -QUIT $(cat {pid})")
-            run(found, "-q", "-d", configuration, cwd=self._keeper.folder)
+            self._keeper.run(found, "-q", configuration)
             until(self._answers, f"PgBouncer did not start: {self.log()}")
         except BaseException:
             self.close()
@@ -86,7 +83,6 @@ class PgBouncer:
             "auth_file": users,
             "admin_users": server.user,
             "logfile": folder / "log",
-            "pidfile": folder / "pid",
             **settings,
         }
         path = folder / "pgbouncer.ini"

@@ -16,6 +16,8 @@ from pwd import getpwnam
 from typing import Any
 
 SECONDS = 60.0
+INSTALLED = {"16": "pginstall", "18": "pginstall18"}
+"""Folders by PostgreSQL's version; the package's variable PGSERVER_POSTGRES_VERSION chooses."""
 PORTS = range(20_000, 32_000)
 """Below what systems give to outgoing connections, so that a server that is away keeps its port."""
 
@@ -46,10 +48,10 @@ def postgres_programs(folder: Path) -> Path:
     if os.geteuid() == 0 and not _open_to_all(package):
         copy = folder / "programs"
         for part in (package, package.with_suffix(".libs")):  # libraries are found beside the package
-            shutil.copytree(part, copy / part.name, symlinks=True, ignore=shutil.ignore_patterns("pginstall"))
+            shutil.copytree(part, copy / part.name, symlinks=True)
         private_folder(copy)
         package = copy / package.name
-    return package / "pginstall18" / "bin"
+    return package / INSTALLED[os.environ.get("PGSERVER_POSTGRES_VERSION", "18")] / "bin"
 
 
 def run(*command: str | Path, cwd: Path) -> str:

@@ -102,6 +102,8 @@ def claimed(
     connection: Connection, found: Sequence[asyncpg.Record], request: ClaimRequest
 ) -> list[StoredExecution]:
     """What the statement took, highest priority first, then oldest, with attempts and commands."""
+    if not wanted(request):
+        return []
     rows = [tuple(record)[2:] for record in found if record["id"] is not None]
     ids = [row[0] for row in rows]
     try:

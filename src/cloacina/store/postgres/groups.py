@@ -15,7 +15,9 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
-from cloacina.errors import Fenced, StoreRefused
+import asyncpg
+
+from cloacina.errors import Fenced, StoreBusy, StoreRefused, StoreUnavailable
 from cloacina.store.nouns import commands
 from cloacina.store.postgres import claims
 from cloacina.store.postgres.merged import Rows, merged
@@ -171,16 +173,31 @@ _RUNNER = "SELECT state, group_no FROM runners WHERE id = ?1"
 def commit(connection: Connection, group: Group) -> list[StoredExecution]:
     """See `WriteStore.commit`."""
     rows = merged(group.items)
+    given_up = sorted(item.execution for item in group.items if _gives_up_alive(item))
     try:
-        given_up = [item.execution for item in group.items if _gives_up_alive(item)]
-        if not given_up:
-            return _write(connection, group, rows)
-        with connection.transaction():
-            claimed = _write(connection, group, rows)
-            commands.settle(connection, sorted(given_up))
-        return claimed
+        if given_up:
+            with connection.transaction():
+                written = _write(connection, group, rows)
+                if written is not None:
+                    commands.settle(connection, given_up)
+        else:
+            written = _write(connection, group, rows)
     except StoreRefused as refused:
         raise _explained(connection, rows, refused) from refused
+    return _claimed(connection, group, written) if group.claim is not None else []
+
+
+def _claimed(
+    connection: Connection, group: Group, written: Sequence[asyncpg.Record] | None
+) -> list[StoredExecution]:
+    """What the claim of a group took, which is committed: if that cannot be read now, the group is sent again."""
+    assert group.claim is not None
+    try:
+        if written is None:
+            return claims.owned(connection, group.runner, group.claim.now)
+        return claims.claimed(connection, written, group.claim)
+    except StoreBusy as busy:
+        raise StoreUnavailable(f"the group is stored, and what it claimed is not read: {busy}") from busy
 
 
 def settling(schema: str, runner: str, item: Item) -> tuple[str, list[Any]]:
@@ -197,7 +214,8 @@ def _arrays(rows: Rows, kinds: Sequence[str]) -> list[list[Any]]:
     return [list(column) for kind in kinds for column in zip(*rows[kind], strict=True)]
 
 
-def _write(connection: Connection, group: Group, rows: Rows) -> list[StoredExecution]:
+def _write(connection: Connection, group: Group, rows: Rows) -> Sequence[asyncpg.Record] | None:
+    """Write the group, and return the statement's answer; None if it was applied before. Raises `Fenced`."""
     kinds = tuple(kind for kind in KINDS if rows.get(kind))
     values: list[Any] = [group.runner, group.number, *_arrays(rows, kinds)]
     claim = group.claim if group.claim is not None and claims.wanted(group.claim) else None
@@ -205,13 +223,13 @@ def _write(connection: Connection, group: Group, rows: Rows) -> list[StoredExecu
         values += claims.parameters(claim)
     text = _statement(connection.location.schema, kinds, claim is not None)
     try:
-        found = connection.records(text, values)
+        written = connection.records(text, values)
     except StoreRefused as refused:
         raise StoreRefused(f"{refused} [{_column(kinds, str(refused))}]") from refused
-    if not found[0]["fenced"]:
-        _refuse_unless_applied(connection, group)
-        return claims.owned(connection, group.runner, group.claim.now) if group.claim is not None else []
-    return claims.claimed(connection, found, claim) if claim is not None else []
+    if written[0]["fenced"]:
+        return written
+    _refuse_unless_applied(connection, group)
+    return None
 
 
 def _refuse_unless_applied(connection: Connection, group: Group) -> None:

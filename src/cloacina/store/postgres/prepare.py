@@ -53,7 +53,7 @@ def migrate(connection: Connection) -> None:
         connection.script(_LOCK.format(schema=schema))
         version = schema_version(connection)
     for script in MIGRATIONS[version:]:
-        connection.script(render_script(script, schema))
+        connection.script(f"SET LOCAL statement_timeout = 0; {render_script(script, schema)}", patient=True)
     if version == 0:
         connection.change(_DRAWN, (os.urandom(16).hex(), os.urandom(32).hex()))
     connection.change(_KNOW, (str(len(MIGRATIONS)),))

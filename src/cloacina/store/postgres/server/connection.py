@@ -74,9 +74,12 @@ class Connection:
         """Run one statement in PostgreSQL's own words and return its records."""
         return self._within(lambda raw: raw.fetch(text, *params))
 
-    def script(self, text: str) -> None:
-        """Run several statements, without parameters, in PostgreSQL's own words."""
-        self._do(lambda raw: raw.execute(text))
+    def script(self, text: str, *, patient: bool = False) -> None:
+        """Run several statements, without parameters, in PostgreSQL's own words.
+
+        With ``patient``, the answer may take as long as it takes.
+        """
+        self._do(lambda raw: raw.execute(text), patient)
 
     @contextlib.contextmanager
     def transaction(self) -> Generator[None, None, None]:
@@ -84,7 +87,8 @@ class Connection:
         self._begin(_BEGIN)
         try:
             yield
-            self._do(lambda raw: raw.execute("COMMIT"))
+            if self._do(lambda raw: raw.execute("COMMIT")) != "COMMIT":
+                raise StoreBusy(f"database {self.location} has rolled the transaction back; it is tried again")
         except BaseException:
             self._roll_back()
             raise
@@ -120,14 +124,26 @@ class Connection:
     def _begin(self, text: str) -> None:
         if self.pooled:
             text = text.replace(_BEGIN, begin_pooled(self._settings), 1)
-        self._do(lambda raw: raw.execute(text))
+        try:
+            self._do(lambda raw: raw.execute(text))
+        except BaseException:
+            self._drop()  # it may have begun
+            raise
         self._in_transaction = True
 
     def _roll_back(self) -> None:
         """End a transaction that an error left open; that of a lost connection has ended."""
         if self._raw is not None and not self._raw.is_closed():
-            with contextlib.suppress(StoreError):
+            try:
                 self._do(lambda raw: raw.execute("ROLLBACK"))
+            except StoreError:
+                self._drop()
+
+    def _drop(self) -> None:
+        """Give the connection up: the next call opens another."""
+        raw, self._raw = self._raw, None
+        if raw is not None:
+            raw.terminate()
 
     def _within(self, job: Callable[[asyncpg.Connection], Awaitable[T]]) -> T:
         """Do a job; behind a pooler it needs a transaction, since each may have another session."""
@@ -136,15 +152,16 @@ class Connection:
         with self.transaction():
             return self._do(job)
 
-    def _do(self, job: Callable[[asyncpg.Connection], Awaitable[T]]) -> T:
+    def _do(self, job: Callable[[asyncpg.Connection], Awaitable[T]], patient: bool = False) -> T:
         if self._pid != os.getpid():
             raise ForkedProcess(
                 f"database {self.location} was opened by process {self._pid}, and process {os.getpid()} was "
                 "forked from it; open it again after the fork, or start the child with 'spawn'"
             )
-        return self._loop.run_until_complete(self._answered(job))
+        deadline = None if patient else self._deadline
+        return self._loop.run_until_complete(self._answered(job, deadline))
 
-    async def _answered(self, job: Callable[[asyncpg.Connection], Awaitable[T]]) -> T:
+    async def _answered(self, job: Callable[[asyncpg.Connection], Awaitable[T]], deadline: float | None) -> T:
         if self._raw is None or self._raw.is_closed():
             if self._in_transaction:
                 raise StoreBusy(
@@ -153,12 +170,11 @@ class Connection:
             self._raw, self.pooled = await connect(self.location, settings=self._settings)
         raw = self._raw
         try:
-            async with asyncio.timeout(self._deadline):
+            async with asyncio.timeout(deadline):
                 return await job(raw)
         except DRIVER_ERRORS as error:
             if lost_connection(error):
-                raw.terminate()
-                self._raw = None
+                self._drop()
                 told = translate(error, str(self.location))
                 if not isinstance(told, StoreUnavailable):
                     told = StoreUnavailable(str(told))
