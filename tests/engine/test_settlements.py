@@ -11,12 +11,14 @@ import psycopg
 import pytest
 
 from cloacina.engine.executors.attempt import Attempt
+from cloacina.errors import TransactionError
 from cloacina.model.context.context import Context
 from cloacina.model.context.handle import TaskHandle
 from cloacina.model.status import ExecutionStatus, Reason
 from cloacina.model.task import task
 from cloacina.model.workflow import Workflow
 from cloacina.runner import Runner
+from cloacina.store.postgres.transactions import transaction
 from cloacina.transaction import BlockingTransaction, Transaction
 from support.clock import HandClock, turn, until
 from support.postgres.bouncer import PgBouncer
@@ -366,6 +368,34 @@ async def test_bodies_wait_until_there_is_a_connection(ledger: Ledger) -> None:
         assert ledger.server.sessions(SESSIONS) <= 2
     assert ended == [FAILED, FAILED, COMPLETED, CANCELLED, COMPLETED]
     assert ledger.entries() == ["2", "4"]
+
+
+async def test_who_still_waits_for_a_connection_when_its_body_has_failed_gets_none(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transaction, "ROLL_BACK_SECONDS", 0.01)
+    gate, left = Gate(), list[asyncio.Task[Any]]()
+
+    async def hold(ctx: Context, tx: Transaction) -> None:
+        await tx.execute(ledger.insert, "held")
+        await gate.pass_through(ctx)
+
+    async def write(ctx: Context, tx: Transaction) -> None:
+        left.append(asyncio.create_task(tx.execute(ledger.insert, "late")))
+        await asyncio.sleep(0)
+        raise ValueError
+
+    holding, workflow = Workflow("holding", [task(hold, id="hold")]), Workflow("w", [task(write, retry=1)])
+    async with ledger.runner(holding, workflow, transaction_connections=1) as runner:
+        held = await runner.submit(holding)
+        await gate.reached()
+        assert (await runner.execute(workflow)).status is FAILED
+        gate.open()
+        assert (await held.result()).status is COMPLETED
+        with pytest.raises(TransactionError, match="was rolled back"):
+            await left[0]
+        assert sessions(runner).free == 1
+    assert ledger.entries() == ["held"]
 
 
 async def test_who_waits_for_something_else_holds_no_connection(ledger: Ledger) -> None:

@@ -167,6 +167,7 @@ class Engine:
             await self._register([self.registry.get(workflow.name)])
             await self._adoption.look()
             self.life.claims.look_for_work()
+            self.life.claims.expect_sleepers()
             self.access.bell.ring()
 
     async def _open(self, storage: Storage) -> None:

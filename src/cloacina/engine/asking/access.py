@@ -187,12 +187,11 @@ class Access:
         sent = await self.writer.run(lambda store: store.send(command, again=again))
         if sent is None:
             raise unknown(command.execution, joins=self._storage.server is not None)
+        self.bell.ring()
         if sent[0].terminal:
             await self.tell([command.execution])
-        elif sent[1]:
-            self.bell.ring()
-        else:
-            self._stored_here()
+        elif not sent[1]:
+            self._stored()
         return sent
 
     def _stored_here(self) -> None:

@@ -101,7 +101,8 @@ class Adoption:
         ]
         if adopted:
             log.info("executions of other versions adopted: %d", len(adopted))
-            self._found()
+        if any(rewrite.version is not None for rewrite in rewrites):
+            self._found()  # what is not in the answer may be done all the same: by others, or by a first try
         aside = [rewrite for rewrite in rewrites if rewrite.version is None and rewrite.execution in done]
         self._refused.update(rewrite.execution for rewrite in aside)
         for why, count in Counter(rewrite.why for rewrite in aside).items():

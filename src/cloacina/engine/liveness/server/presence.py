@@ -38,7 +38,11 @@ class ServerPresence:
         )
 
     async def open(self) -> None:
-        await self._session.open(self._settings.start_patience)
+        try:
+            await self._session.open(self._settings.start_patience)
+        except BaseException:
+            await self._session.close()
+            raise
 
     def lease(self, runner: str, lost: Callable[[str], None]) -> Lease:
         self._lease = ServerLease(self._session, runner, self._settings, self._clock, lost)

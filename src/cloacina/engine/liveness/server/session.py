@@ -229,10 +229,14 @@ class ServerSession:
             await self._wanted.wait()
             self._wanted.clear()
             self._ringing = False
-            with suppress(StoreError):  # the next connection begins with a ring
-                if self.leases is not None:
+            pause = RING_PAUSE
+            try:
+                if self.leases is not None:  # the next connection begins with a ring
                     await self.leases.ring()
-            await asyncio.sleep(RING_PAUSE)
+            except StoreError:
+                self._wanted.set()
+                pause = LONGEST_PAUSE
+            await asyncio.sleep(pause)
 
     async def _rest(self, pause: float, until: asyncio.Event) -> float:
         """Wait for about ``pause`` seconds, or until an event; return the next pause."""

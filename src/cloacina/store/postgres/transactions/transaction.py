@@ -110,7 +110,11 @@ class PostgresTransaction(OpenTransaction):
     async def _begin(self) -> asyncpg.Connection:
         milliseconds = min(round(self._limit * 1000), LONGEST)
         await self._wait()
-        self._raw = raw = await self._sessions.begin(_BEGIN.format(limit=milliseconds))
+        raw = await self._sessions.begin(_BEGIN.format(limit=milliseconds))
+        if self._failure is not None:  # it was rolled back meanwhile
+            self._sessions.drop(raw)
+            raise self._failure
+        self._raw = raw
         self._timer = self._clock.call_later(self._limit, self._expire)
         return raw
 
@@ -217,6 +221,7 @@ class PostgresTransaction(OpenTransaction):
 
     async def roll_back(self) -> None:
         raw = self._raw
+        self._failure = self._failure or TransactionError(f"the transaction of {self._whose} was rolled back")
         try:
             async with asyncio.timeout(ROLL_BACK_SECONDS), self._turn:
                 raw = self._raw  # a statement that was under way may have been the first
