@@ -27,8 +27,9 @@ class Kind(NamedTuple):
     write: str
 
 
-KINDS = Group(  # type: ignore[arg-type]
-    ends=Kind(
+# In the order of the fields of a group.
+KINDS = {
+    "ends": Kind(
         "text text bigint text bigint text",
         "execution, task, attempt, state, finished, delta",
         """
@@ -37,7 +38,7 @@ KINDS = Group(  # type: ignore[arg-type]
         WHERE own.execution = sent.execution AND own.task = sent.task AND own.attempt = sent.attempt
             AND own.state = 'running' RETURNING 1""",
     ),
-    finishes=Kind(
+    "finishes": Kind(
         "text text text bigint text",
         "id, owner, status, finished, result",
         """
@@ -45,7 +46,7 @@ KINDS = Group(  # type: ignore[arg-type]
         SET status = sent.status, owner = NULL, finished = sent.finished, result = sent.result
         FROM fence, {sent} WHERE own.id = sent.id AND own.owner IS NOT DISTINCT FROM sent.owner RETURNING 1""",
     ),
-    new=Kind(
+    "new": Kind(
         "text text text text text bigint text text bigint bigint",
         "id, workflow, version, status, input, priority, tags, owner, created, started",
         """
@@ -53,14 +54,14 @@ KINDS = Group(  # type: ignore[arg-type]
             (id, workflow, version, status, input, priority, tags, owner, created, started)
         SELECT sent.* FROM fence, {sent} RETURNING 1""",
     ),
-    starts=Kind(
+    "starts": Kind(
         "text text bigint text text bigint",
         "execution, task, attempt, state, runner, started",
         """
         INSERT INTO {s}.attempts (execution, task, attempt, state, runner, started)
         SELECT sent.* FROM fence, {sent} RETURNING 1""",
     ),
-)
+}
 FENCE = """
     UPDATE {s}.runners SET group_no = $1 WHERE id = $2 AND state = 'alive' AND group_no = $1 - 1 RETURNING 1"""
 
@@ -69,7 +70,7 @@ FENCE = """
 def statement(schema: str, present: tuple[bool, ...]) -> str:
     """The text for groups that have rows of these kinds; it answers how many rows of each were written."""
     parts, position = {"fence": FENCE}, 2
-    for name, kind, there in zip(Group._fields, KINDS, present, strict=True):
+    for (name, kind), there in zip(KINDS.items(), present, strict=True):
         if there:
             arrays = [f"${position + n}::{type}[]" for n, type in enumerate(kind.types.split(), 1)]
             position += len(arrays)
@@ -106,7 +107,7 @@ class LoopFloor:
         self._number += 1
         text = statement(self._schema, tuple(bool(rows) for rows in group))
         columns = [list(column) for rows in group for column in zip(*rows, strict=True)]
-        written = await self._connection.fetchrow(text, self._number, RUNNER, *columns)
+        [written] = await self._connection.fetch(text, self._number, RUNNER, *columns)
         if tuple(written) != (1, *(len(rows) for rows in group if rows)):
             raise AssertionError(f"other rows were written than sent: {written}")
 

@@ -11,7 +11,8 @@ import gc
 import importlib
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -49,30 +50,32 @@ def sampler(subject: str, name: str) -> Sampler | None:
 
 def serve(take: Sampler, warm_up: bool, bodies: Bodies, parent: Path, server: str) -> None:
     """Answer every line of the input with one round, measured in a fresh folder or schema."""
-    with fresh(parent) as shared:
+    with fresh_place(parent, server) as shared:
         if warm_up:
-            one_round(take, Path(shared), bodies, server)
+            one_round(take, shared, bodies, server)
         for _ in sys.stdin:
-            say(one_round(take, Path(shared), bodies, server))
-        clean(Path(shared), server)
+            say(one_round(take, shared, bodies, server))
 
 
 def one_round(take: Sampler, shared: Path, bodies: Bodies, server: str) -> Sample:
     faulthandler.dump_traceback_later(ROUND_SECONDS, exit=True)
     try:
-        with fresh(shared.parent) as folder:
+        with fresh_place(shared.parent, server) as folder:
             gc.collect()
-            sample = take(Setting(Path(folder), shared, bodies, server))
-            clean(Path(folder), server)
-            return sample
+            return take(Setting(folder, shared, bodies, server))
     finally:
         faulthandler.cancel_dump_traceback_later()
 
 
-def clean(folder: Path, server: str) -> None:
-    """Remove what a server has of a folder's databases."""
-    if server:
-        drop(server, schema_prefix(folder))
+@contextmanager
+def fresh_place(parent: Path, server: str) -> Iterator[Path]:
+    """A new folder, which vanishes at the end, with the schemas that are named after it."""
+    with fresh(parent) as folder:
+        try:
+            yield Path(folder)
+        finally:
+            if server:
+                drop(server, schema_prefix(Path(folder)))
 
 
 def say(sample: Sample) -> None:

@@ -19,7 +19,7 @@ from benchmarks.harness.database import connected
 if TYPE_CHECKING:
     from support.postgres.server import PostgresServer
 
-SETTINGS = {
+SETTINGS: dict[str, str | int] = {
     "fsync": "on",
     "synchronous_commit": "on",
     "full_page_writes": "on",
@@ -28,7 +28,11 @@ SETTINGS = {
     "autovacuum": "on",
     "max_connections": 200,
 }
-LOGGING = {"log_statement": "all", "log_parameter_max_length": 0, "log_line_prefix": "%p "}
+LOGGING: dict[str, str | int] = {
+    "log_statement": "all",
+    "log_parameter_max_length": 0,
+    "log_line_prefix": "%p ",
+}
 TESTS = Path(__file__).parents[2] / "tests"
 
 _STATEMENT = re.compile(rb"^\d+ LOG:  (?:statement: |execute )", re.MULTILINE)
@@ -62,7 +66,7 @@ def describe(url: str) -> str:
     with connected(url) as server:
         version = server.execute("SHOW server_version").fetchone()[0].partition(" ")[0]
         found = [f"{name}={server.execute(f'SHOW {name}').fetchone()[0]}" for name in names]
-        return f"{version} over TCP on {server.info.host}, {', '.join(found)}"
+        return f"{version} on {server.info.host}, {', '.join(found)}"
 
 
 def _server(folder: Path, **settings: str | int) -> PostgresServer:

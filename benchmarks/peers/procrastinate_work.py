@@ -65,7 +65,7 @@ async def working(database: Database) -> AsyncIterator[RunChain]:
         await step.defer_async(document=INPUT, chain=chain, left=length - 1)
         await end
 
-    app.job_manager.finish_job = finish_and_tell  # type: ignore[method-assign]
+    app.job_manager.finish_job = finish_and_tell  # type: ignore[method-assign, assignment]
     async with app.open_async():
         await app.schema_manager.apply_schema_async()
         worker = worker_of(app)

@@ -44,6 +44,8 @@ _CHECK = """
         pg_catalog.set_config('ENABLE_SEQSCAN', 'OFF', true), pg_catalog.set_config('ENABLE_HASHJOIN', 'OFF', true),
         pg_catalog.set_config('ENABLE_MERGEJOIN', 'OFF', true), pg_catalog.set_config('JIT', 'OFF', true)"""
 
+# From its completion on, the transaction locks the runner's row: a process that freezes now must not for long.
+_HURRY = "SET LOCAL idle_in_transaction_session_timeout = '5s'"
 _COMMIT = "COMMIT"
 _COMMIT_FLUSHED = "SET LOCAL synchronous_commit = on; COMMIT"
 
@@ -198,6 +200,7 @@ class PostgresTransaction(OpenTransaction):
         raw, location = self._alive(), self._sessions.location
         text, values = settling(location.schema, runner, item)
         try:
+            await self._answered(raw.execute(_HURRY))
             found = await self._answered(raw.fetch(text, *values))
         except DRIVER_ERRORS as error:
             if raw.is_closed():  # its locks may last until the server notices
