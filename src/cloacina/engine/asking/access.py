@@ -223,7 +223,7 @@ def parked(stored: StoredExecution) -> ExecutionParked:
 
 def check_id(execution: object) -> None:
     """Raise `ExecutionNotFound` for what cannot be an id."""
-    if not isinstance(execution, str) or not execution.isascii():
+    if not isinstance(execution, str) or not execution.isascii() or "\0" in execution:
         raise unknown(execution)
 
 
