@@ -94,7 +94,9 @@ def test_an_item_and_a_claim_are_one_group(stores: Stores) -> None:
     gives_up = progress("e2", PENDING, next_owner=None, finished=None, result=None)
     freed = freed._replace(progress=gives_up)
     taken = [*stores.commit(freed, claim=claim(5)), *stores.commit(claim=claim(5))]
-    assert [row.id for row in taken] == ["e1", "e2"], "what a group gives up is claimed by it, or by the next one"
+    assert [row.id for row in taken] == ["e1", "e2"], (
+        "what a group gives up is claimed by it, or by the next one"
+    )
 
 
 def test_two_runners_never_take_the_same(stores: Stores) -> None:

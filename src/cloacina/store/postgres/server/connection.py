@@ -88,7 +88,9 @@ class Connection:
         try:
             yield
             if self._do(lambda raw: raw.execute("COMMIT")) != "COMMIT":
-                raise StoreBusy(f"database {self.location} has rolled the transaction back; it is tried again")
+                raise StoreBusy(
+                    f"database {self.location} has rolled the transaction back; it is tried again"
+                )
         except BaseException:
             self._roll_back()
             raise
