@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import os
 import stat
@@ -221,10 +222,11 @@ async def test_work_and_results_of_another_runner_are_seen(tmp_path: Path) -> No
     workflow = one(gate.pass_through)
     async with (
         runner_on(tmp_path / "c.db", window=1) as first,
-        runner_on(tmp_path / "c.db", workflow, clock=clock) as second,
+        contextlib.AsyncExitStack() as later,
     ):
         mine = await first.submit(workflow)
         await gate.reached()
+        second = await later.enter_async_context(runner_on(tmp_path / "c.db", workflow, clock=clock))
         stored = await first.submit(workflow)
         elsewhere = asyncio.ensure_future(second.result(mine.id))
         clock.advance(1)

@@ -69,7 +69,7 @@ def test_a_claim_takes_and_locks_no_more_than_it_was_asked_for(
     assert dict(owned) == {**{f"runner-{n}": 3 * LIMIT for n in range(16)}, None: 500 - 16 * 3 * LIMIT}
 
 
-@pytest.mark.parametrize("executions", [800, campaign(8_000)])
+@pytest.mark.parametrize("executions", [400, campaign(8_000)])
 def test_equal_runners_do_equal_shares(
     executions: int, database_of: Callable[[str], str], tmp_path: Path
 ) -> None:

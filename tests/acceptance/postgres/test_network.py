@@ -24,7 +24,8 @@ PATIENT = Settings(poll_interval=0.05, start_patience=60.0)
 class Ledger:
     """A workflow of two tasks, and how often each of them started in each execution."""
 
-    def __init__(self) -> None:
+    def __init__(self, server: PostgresServer, schema: str) -> None:
+        self._server, self._schema = server, schema
         self.starts: Counter[tuple[str, str]] = Counter()
         self.gate = asyncio.Event()
         self.gate.set()
@@ -40,7 +41,8 @@ class Ledger:
             self.starts[handle.execution, "last"] += 1
 
     async def check(self, runner: Runner, ids: list[str], cancelled: int = 0) -> None:
-        """All that was acknowledged is there, and has ended; all of it was done once."""
+        """All that was acknowledged is there, and has ended; all of it was done once, and the runner still lives."""
+        assert self._server.execute(f"SELECT id, state FROM {self._schema}.runners") == [(runner.id, "alive")]
         stored = await runner.list(limit=10_000)
         assert sorted(one.id for one in stored) == sorted(ids)
         assert Counter(one.status.value for one in stored) == Counter(
@@ -61,7 +63,7 @@ async def test_silence_is_not_waited_out(
 ) -> None:
     """Nothing passes and nobody is told. What was under way arrives much later, when all was sent again, or never."""
     hurry(monkeypatch)
-    ledger, proxy = Ledger(), proxied(postgres)
+    ledger, proxy = Ledger(postgres, schema), proxied(postgres)
     async with Runner(proxy.url(), schema=schema, workflows=[ledger.work], settings=PATIENT) as runner:
         ledger.gate.clear()
         ids = [(await runner.submit("work")).id for _ in range(20)]
@@ -111,7 +113,7 @@ async def test_work_survives_a_cut_at_any_byte(
     direction: Direction,
     many: int,
 ) -> None:
-    ledger, proxy, ids = Ledger(), proxied(postgres), list[str]()
+    ledger, proxy, ids = Ledger(postgres, schema), proxied(postgres), list[str]()
     async with Runner(proxy.url(), schema=schema, workflows=[ledger.work], settings=PATIENT) as runner:
         for at in rng.sample(ALL, many):
             fault = proxy.cut_after(at, direction)
@@ -134,7 +136,7 @@ async def test_commands_survive_a_cut_at_any_byte(
     many: int,
 ) -> None:
     """Those of a client, whose connections alone break: keyed submits, pause, resume, cancel and retry."""
-    ledger, proxy, ids, keys = Ledger(), proxied(postgres), list[str](), 0
+    ledger, proxy, ids, keys = Ledger(postgres, schema), proxied(postgres), list[str](), 0
     async with (
         Runner(postgres.url(), schema=schema, workflows=[ledger.work], settings=PATIENT) as runner,
         Client(proxy.url(), schema=schema, settings=PATIENT) as client,
@@ -170,7 +172,7 @@ async def test_a_start_survives_a_cut_at_any_byte(
     proxy = proxied(postgres)
 
     async def live() -> None:
-        ledger = Ledger()
+        ledger = Ledger(postgres, schema)
         async with Runner(proxy.url(), schema=schema, workflows=[ledger.work], settings=PATIENT) as runner:
             done = await runner.execute(ledger.work)
             await ledger.check(runner, [done.id])

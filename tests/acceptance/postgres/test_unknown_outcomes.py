@@ -92,7 +92,7 @@ async def test_everything_is_stored_and_started_once(
         Client(proxy.url(), schema=schema, settings=settings) as client,
     ):
         scene = Scene(runner, client)
-        ids = [(await runner.execute(work, told(-1))).id]
+        ids, me = [(await runner.execute(work, told(-1))).id], runner.id
         for number in range(times):
             fault = CUTS[cut](proxy, marker.format(number).encode())
             acknowledged = await act(scene, number)
@@ -102,7 +102,10 @@ async def test_everything_is_stored_and_started_once(
             assert fault.fired
             ids += acknowledged
         assert sorted(one.id for one in await runner.list(limit=10_000)) == sorted(ids)
+        assert runner.id == me
     assert ledger == Counter(f"{id} {task}" for id in ids for task in ("first", "last"))
+    attempts = postgres.execute(f"SELECT DISTINCT attempt, state, runner FROM {schema}.attempts")
+    assert attempts == [(1, "completed", me)]
 
 
 @pytest.mark.parametrize("times", [4, campaign(200)])

@@ -50,7 +50,7 @@ class Program:
         self.errors: Counter[str] = Counter()
         self._requests: list[Callable[[], Awaitable[object]]] = [
             *[self.submit] * 6, *[self.submit_many] * 2, *[self.wait] * 4, self.pause, self.cancel, self.list, self.get,
-            self.retry, self.fork,
+            self.retry, self.fork, self.retry_many,
         ]  # fmt: skip
         if isinstance(desk, Runner):
             self._requests += [lambda: self.register(desk), *[desk.prune] * prune]
@@ -94,6 +94,9 @@ class Program:
     async def fork(self) -> None:
         with suppress(ForkRefused):
             self._keep([(await self._desk.fork(self._one(), from_task="second")).id])
+
+    async def retry_many(self) -> None:
+        await self._desk.retry_many(workflow="work", status="cancelled", limit=20)
 
     async def register(self, runner: Runner) -> None:
         await runner.register(Workflow(f"other-{self._draw.randrange(20)}", [alone]))

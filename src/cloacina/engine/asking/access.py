@@ -184,15 +184,18 @@ class Access:
             await heard
 
     async def _deliver(self, command: Command, *, again: bool = False) -> tuple[ExecutionStatus, bool]:
-        sent = await self.writer.run(lambda store: store.send(command, again=again))
+        sent = await self.writer.run(lambda store: store.send(command, again=again), self._sent)
         if sent is None:
             raise unknown(command.execution, joins=self._storage.server is not None)
-        self.bell.ring()
         if sent[0].terminal:
             await self.tell([command.execution])
-        elif not sent[1]:
-            self._stored()
         return sent
+
+    def _sent(self, sent: tuple[ExecutionStatus, bool] | None) -> None:
+        if sent is not None:
+            self.bell.ring()
+            if not sent[0].terminal and not sent[1]:
+                self._stored()
 
     def _stored_here(self) -> None:
         self._stored()

@@ -80,21 +80,19 @@ class Intake:
             if joint is not None:
                 return await joint.insert(rows)
             line = self._plain if all(row.key is None for row in rows) else self._keyed
-            answers = await line.thread.run(lambda store: store.insert_unowned(rows))
+            return await line.thread.run(lambda store: store.insert_unowned(rows), lambda _: self._stored())
         finally:
             self._coming -= len(rows)
-        self._stored()
-        return answers
 
     async def add_forks(self, forks: Sequence[Fork], *, once: bool) -> list[str | None]:
         """Insert all forks in one transaction, or none: see `WriteStore.insert_forks`."""
         await self._take_room(len(forks))
         try:
-            answers = await self._plain.thread.run(lambda store: store.insert_forks(forks, once))
+            return await self._plain.thread.run(
+                lambda store: store.insert_forks(forks, once), lambda _: self._stored()
+            )
         finally:
             self._coming -= len(forks)
-        self._stored()
-        return answers
 
     async def _take_room(self, more: int) -> None:
         """Let ``more`` executions in, or raise `QueueFull` if they would pass the bound on unowned ones."""

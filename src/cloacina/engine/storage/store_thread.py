@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from math import inf
 from queue import SimpleQueue
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from cloacina.clock import Randomness
 from cloacina.engine.mailbox import Mailbox
@@ -83,11 +83,19 @@ class StoreThread(Generic[S]):
 
         line.jobs.put(work)
 
-    def run(self, job: Callable[[S], T]) -> asyncio.Future[T]:
-        """Run ``job`` on the thread; the future belongs to the loop and may be given up."""
+    def run(self, job: Callable[[S], T], then: Callable[[T], None] | None = None) -> asyncio.Future[T]:
+        """Run ``job`` on the thread; the future belongs to the loop and may be given up.
+
+        What follows from its effect is for ``then``: that is called with the result, whoever still waits for it.
+        """
         future: asyncio.Future[T] = self._line.loop.create_future()
 
-        self.call(job, partial(_settle, future))
+        def done(result: T | None, error: BaseException | None) -> None:
+            if error is None and then is not None:
+                then(cast(T, result))
+            _settle(future, result, error)
+
+        self.call(job, done)
         return future
 
     def give_up(self) -> None:
