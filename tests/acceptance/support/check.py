@@ -211,13 +211,13 @@ def _same(context: Any, wanted: dict[str, Any]) -> bool:
 
 
 def _repeats(found: Contents, told: Ledgers, causes: Causes) -> Iterator[str]:
-    started = {start[:3] for start in told.starts}
+    ran = {start[:3] for start in told.starts} & told.ends.keys()
     for tasks in found.attempts.values():
         for rows in tasks.values():
             yield from _numbers(rows)
             for row in rows:
                 yield from _explained(found, row, causes)
-                if row.state == "completed" and row[:3] not in (started & told.ends.keys()):
+                if row.state == "completed" and row[:3] not in ran:
                     yield f"{row} completed, but its body never ran to its end"
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 from cloacina.errors import MissingExtra
 
 
 @contextmanager
-def driver_needed() -> Iterator[None]:
+def driver_needed() -> Generator[None, None, None]:
     """Around the imports of what needs the driver. Raises `MissingExtra` if it is not installed."""
     try:
         yield
