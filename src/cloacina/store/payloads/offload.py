@@ -52,5 +52,5 @@ class Offload:
 
 def _folder(where: PayloadPlace) -> PayloadFolder:
     if where.home.folder is None:
-        raise ValidationError("Offload needs a database in a file: one in memory has no folder beside it")
+        raise ValidationError("Offload needs a database in a file, with a folder beside it, which memory and servers lack")
     return PayloadFolder(where.home.folder)
