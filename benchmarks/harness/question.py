@@ -58,7 +58,7 @@ class Question:
 
     metrics: tuple[Metric, ...]
     rounds: int = 5
-    peer_rounds: int = 3
+    peer_rounds: int = 2
     warm_up: bool = True
     bodies: bool = True
     stores: tuple[Store, ...] = STORES

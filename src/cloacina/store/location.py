@@ -126,7 +126,10 @@ def parse_location(url: str | os.PathLike[str]) -> Location:
 def _path_of(url: str, scheme: str) -> str:
     """The path in a URL with ``scheme``."""
     if scheme.partition("+")[0] in ("postgres", "postgresql"):
-        raise ValidationError("only an SQLite database is a file: give the URL or the path of one; on a server, psql, pg_dump and pg_restore do this")
+        raise ValidationError(
+            "only an SQLite database is a file: give the URL or the path of one; for a server there are psql, "
+            "pg_dump and pg_restore"
+        )
     if scheme != "sqlite":
         raise ValidationError(f"the database URL scheme {scheme!r} is unknown; write {_FORMS}")
     slashes, rest = url[len("sqlite:") :][:2], url[len("sqlite://") :]

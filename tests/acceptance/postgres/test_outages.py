@@ -10,13 +10,17 @@ from pathlib import Path
 
 import pytest
 
+from acceptance.support import check
 from acceptance.support.campaign import campaign
+from acceptance.support.check import Causes
 from acceptance.support.child import Child
 from acceptance.support.shapes import MIXED
 from acceptance.support.stage import Stage
 from cloacina import Runner
 from cloacina.errors import StoreUnavailable
-from support.postgres.server import PostgresServer
+from support.postgres.server import PostgresServer, until
+
+LEASE = 3.0
 
 
 async def test_a_start_without_the_database_fails_at_once_and_leaves_nothing(
@@ -81,6 +85,51 @@ def test_an_outage_costs_next_to_nothing_and_loses_nothing(
     child.signal(signal.SIGTERM)
     assert child.wait() == 0, child.tail()
     stage.finally_()
+
+
+def test_an_outage_longer_than_the_lease_kills_nobody(stage: Stage, mortal: PostgresServer) -> None:
+    """All leases have run out when the server is back, and all who live have time to renew theirs."""
+    stage.close_gate()
+    programs = [stage.start(stage.asks("gated", "gated"), stay=True, lease=LEASE) for _ in range(2)]
+    for program in programs:
+        program.line("staying")
+    mortal.stop()
+    try:
+        assert programs[0].outlives(1.2 * LEASE), programs[0].tail()
+    finally:
+        mortal.start()
+    assert programs[0].outlives(1.2 * LEASE), "somebody has looked at the leases twice"
+    stage.open_gate()
+    until(lambda: all(row.over for row in stage.read().executions.values()), "it does not end")
+    for program in programs:
+        program.signal(signal.SIGTERM)
+        assert program.wait() == 0, program.tail()
+    assert {row.state for row in stage.finally_().rows} == {"completed"}
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["once", "twice"])
+def test_a_runner_can_be_stopped_while_the_database_is_away(
+    stage: Stage, mortal: PostgresServer, again: bool
+) -> None:
+    stage.close_gate()
+    child = stage.start(
+        stage.asks("gated", *MIXED), stay=True, shutdown_grace=1.0, cancel_grace=0.1, lease=LEASE
+    )
+    child.line("waiting")
+    child.line("staying")
+    mortal.stop()
+    try:
+        child.signal(signal.SIGTERM)
+        child.line("ending")
+        if again:
+            child.signal(signal.SIGTERM)
+        assert child.wait(30) == 0, child.tail()
+    finally:
+        mortal.start()
+    stage.open_gate()
+    stage.finish(lease=LEASE)
+    found = check.finally_(stage.home.read, stage.ledger, Causes(killed={child.pid}, frozen={child.pid}))
+    assert len(found.executions) == 1 + len(MIXED)
 
 
 def usage(child: Child) -> tuple[float, float]:

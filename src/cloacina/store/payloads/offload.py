@@ -52,5 +52,7 @@ class Offload:
 
 def _folder(where: PayloadPlace) -> PayloadFolder:
     if where.home.folder is None:
-        raise ValidationError("Offload needs a database in a file, with a folder beside it, which memory and servers lack")
+        raise ValidationError(
+            "Offload needs a database in a file: memory and servers have no folder beside them"
+        )
     return PayloadFolder(where.home.folder)

@@ -73,7 +73,7 @@ class Payloads:
         """Raise `ValidationError` if a codec cannot serve a database with that folder for its files."""
         if folder is None and any(codec.marker == Offload.marker for codec in self._codecs):
             raise ValidationError(
-                "Offload needs a database in a file, with a folder beside it, which memory and servers lack; leave it out"
+                "Offload needs a database in a file: memory and servers have no folder beside them; leave it out"
             )
 
     def leaves(self, text: str) -> bool:
