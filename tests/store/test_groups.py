@@ -6,10 +6,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cloacina.errors import Fenced, StoreRefused
+from cloacina.engine.committer import Batch, _write_job
+from cloacina.errors import Fenced, StoreRefused, StoreTimeout, StoreUnavailable
 from cloacina.model.status import AttemptState, ExecutionStatus, Reason
 from cloacina.store.rows import Event, Group, Item, StoredAttempt, Verdict
 from store.make import ME, RUNNING, Stores, claim, end, new, progress, runner, skip, start, submit
+from support.stores import Interference, fails, unsure
 
 
 def test_one_item_writes_every_kind_of_row(stores: Stores) -> None:
@@ -185,3 +187,29 @@ def test_texts_that_look_like_something_else_stay_text(stores: Stores, text: str
     stores.commit(submit("e1", input=text, key=text))
     stored = stores.get("e1")
     assert (stored.input, stored.key) == (text, text)
+
+
+def test_a_group_that_takes_too_long_twice_is_halved(stores: Stores) -> None:
+    slow = StoreTimeout("57014")
+    store = Interference(stores.writer)
+    store.plan("commit", fails(slow), fails(slow))
+    job = _write_job(ME, 0, Batch((submit("e1"), submit("e2")), None))
+    with pytest.raises(StoreTimeout):
+        job(store)  # type: ignore[arg-type]
+    written = job(store)  # type: ignore[arg-type]
+    assert [(group.number, len(group.items)) for group in store.groups] == [(1, 2), (1, 2), (1, 1), (2, 1)]
+    assert (written.number, written.refused) == (2, {})
+    assert stores.get("e1").owner == stores.get("e2").owner == ME
+
+
+def test_a_group_of_unknown_outcome_is_never_halved_for_its_slowness(stores: Stores) -> None:
+    store = Interference(stores.writer)
+    lost, slow = unsure(StoreUnavailable("cut")), fails(StoreTimeout("57014"))
+    store.plan("commit", lost, slow, slow, slow)
+    job = _write_job(ME, 0, Batch((submit("e1"), submit("e2")), None))
+    for error in (StoreUnavailable, StoreTimeout, StoreTimeout, StoreTimeout):
+        with pytest.raises(error):
+            job(store)  # type: ignore[arg-type]
+    written = job(store)  # type: ignore[arg-type]
+    assert {(group.number, len(group.items)) for group in store.groups} == {(1, 2)}
+    assert (written.number, written.refused) == (1, {})

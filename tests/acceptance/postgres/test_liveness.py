@@ -219,8 +219,7 @@ def test_rows_of_runners_that_somebody_removes_are_no_loss(
     programs = [stage.start(stage.asks(*MIXED * 15 * times), pace="to the end") for _ in range(2)]
     mortal.execute(f"CREATE TABLE {schema}.removed AS SELECT * FROM {schema}.runners")
     for _ in range(times):
-        for program in programs:
-            program.line("over")
+        stage.wait_for_progress()
         mortal.execute(f"""
             WITH removed AS (DELETE FROM {schema}.runners RETURNING *), unleased AS (DELETE FROM {schema}.leases)
             INSERT INTO {schema}.removed SELECT * FROM removed""")

@@ -20,7 +20,7 @@ from cloacina import Runner
 from cloacina.errors import StoreUnavailable
 from support.postgres.server import PostgresServer, until
 
-LEASE = 3.0
+LEASE = 2.5
 
 
 async def test_a_start_without_the_database_fails_at_once_and_leaves_nothing(
@@ -51,7 +51,7 @@ def test_a_start_waits_for_the_database_if_it_is_told_to(stage: Stage, mortal: P
     stage.finally_()
 
 
-@pytest.mark.parametrize("seconds", [3, campaign(90)])
+@pytest.mark.parametrize("seconds", [2, campaign(90)])
 def test_an_outage_costs_next_to_nothing_and_loses_nothing(
     stage: Stage, mortal: PostgresServer, seconds: int
 ) -> None:
@@ -146,11 +146,11 @@ def test_a_server_that_turns_read_only_is_waited_for(
     child = stage.start(stage.asks(*MIXED * 6 * times), pace="to the end")
     try:
         for _ in range(times):
-            child.line("over")
+            stage.wait_for_progress()
             mortal.set("default_transaction_read_only", "on")
             child.line("logged cloacina.store")
             mortal.set("default_transaction_read_only", None)
-            child.line("over")
+            stage.wait_for_progress()
     finally:
         mortal.set("default_transaction_read_only", None)
     assert child.wait() == 0, child.tail()

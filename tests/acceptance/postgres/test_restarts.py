@@ -46,17 +46,19 @@ def test_a_server_that_comes_back_costs_nothing(
     """Nobody dies, so no body may run twice: the checker knows no cause for a repeat."""
     steady = stage.start(stage.asks(*MIXED * 6 * times), pace="to the end")
     others = [
-        stage.start(stage.asks(*MIXED * 3 * times), pace="in turn"),
-        stage.start(stage.asks(*MIXED * 3 * times, keyed=True), pace="at once"),
+        stage.start(stage.asks(*MIXED * 3 * times), pace="in turn", stay=True),
+        stage.start(stage.asks(*MIXED * 3 * times, keyed=True), pace="at once", stay=True),
     ]
     for program in others:
         program.line("up")
     for _ in range(times):
-        steady.line("over")
+        stage.wait_for_progress()
         assert steady.outlives(rng.uniform(0.0, 0.1)), steady.tail()
         harm(mortal, rng)
-    for program in (steady, *others):
-        assert program.wait(PATIENCE * times) == 0, program.tail()
+    assert steady.wait(PATIENCE * times) == 0, steady.tail()
+    for program in others:
+        program.signal(signal.SIGTERM)
+        assert program.wait() == 0, program.tail()
     assert len(stage.finally_().executions) == 12 * len(MIXED) * times
 
 

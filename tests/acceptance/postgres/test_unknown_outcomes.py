@@ -15,12 +15,12 @@ from support.postgres.proxy import Fault, TcpProxy, Upstream
 from support.postgres.server import PostgresServer
 
 T = TypeVar("T")
-Cut = Callable[[TcpProxy, bytes], Fault]
+Cut = Callable[..., Fault]
 Act = Callable[["Scene", int], Awaitable[list[str]]]
 
 CUTS: dict[str, Cut] = {
-    "not applied": lambda proxy, marker: proxy.cut_before(marker),
-    "applied": lambda proxy, marker: proxy.cut_reply_to(marker),
+    "not applied": TcpProxy.cut_before,
+    "applied": TcpProxy.cut_reply_to,
 }
 
 
@@ -148,3 +148,26 @@ async def test_a_command_takes_effect_once(
         assert postgres.execute(f"SELECT count(*) FROM {schema}.commands") == [(0,)]
         kinds = postgres.execute(f"SELECT kind, count(*) FROM {schema}.events GROUP BY kind")
         assert dict(kinds) == dict.fromkeys(("paused", "resumed", "forked"), times)
+
+
+@pytest.mark.parametrize("cut", CUTS)
+async def test_a_start_and_its_end_take_effect_once(
+    postgres: PostgresServer, schema: str, proxied: Callable[[Upstream], TcpProxy], cut: str
+) -> None:
+    """On an empty database, with every transaction of theirs broken as often as the proxy likes."""
+    work, proxy = Workflow("work"), proxied(postgres)
+
+    @work.task
+    async def only(ctx: Context) -> None:
+        ctx["done"] = True
+
+    fault = CUTS[cut](proxy, b"COMMIT", 5)
+    settings = Settings(poll_interval=0.05, start_patience=60.0)
+    async with Runner(proxy.url(), schema=schema, workflows=[work], settings=settings) as runner:
+        fault.wait()
+        assert (await runner.execute(work)).status == "completed"
+        ending = CUTS[cut](proxy, b"COMMIT", 3)
+    ending.wait()
+    assert postgres.execute(f"SELECT state FROM {schema}.runners") == [("stopped",)]
+    assert postgres.execute(f"SELECT count(*) FROM {schema}.workflow_versions") == [(1,)]
+    assert postgres.execute(f"SELECT count(*) FROM {schema}.executions") == [(1,)]

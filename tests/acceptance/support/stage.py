@@ -16,7 +16,7 @@ from acceptance.support import check, database
 from acceptance.support.check import Causes
 from acceptance.support.child import PATIENCE, Child, Nursery
 from acceptance.support.homes import FileHome, Home
-from acceptance.support.ledger import Gate
+from acceptance.support.ledger import Gate, read
 from acceptance.support.order import Ask, Fault, Order, Pace
 
 QUICK = {"poll_interval": 0.05}
@@ -128,6 +128,16 @@ class Stage:
         while not self.home.buried(runner):
             assert time.monotonic() < deadline, f"the lease of {runner} stays"
             _never.wait(0.01)
+
+    def wait_for_progress(self) -> None:
+        """Wait until another execution has ended, from now."""
+        deadline, before = time.monotonic() + PATIENCE, self._over()
+        while self._over() == before:
+            assert time.monotonic() < deadline, f"nothing goes on: {self.log()[-2000:]}"
+            _never.wait(0.005)
+
+    def _over(self) -> int:
+        return sum(entry.kind == "over" for entry in read(self.ledger))
 
     def midway(self) -> database.Contents:
         """Check what must hold at every moment."""

@@ -137,3 +137,17 @@ async def test_it_needs_no_event_loop_of_the_caller(location: ServerLocation) ->
             return count
 
     assert await asyncio.to_thread(use) == 0
+
+
+def test_a_beginning_that_fails_leaves_no_transaction_behind(connection: Connection) -> None:
+    with pytest.raises(StoreUnavailable):
+        connection._begin("BEGIN; SELECT nonsense")
+    assert connection.change("INSERT INTO meta (key) VALUES ('kept')") == 1
+
+
+def test_a_commit_that_the_server_makes_a_rollback_is_told(connection: Connection) -> None:
+    with pytest.raises(StoreBusy, match="rolled the transaction back"), connection.transaction():
+        connection.change("INSERT INTO meta (key) VALUES ('lost')")
+        with pytest.raises(StoreRefused):
+            connection.change("INSERT INTO meta (key) VALUES ('lost')")
+    assert connection.rows("SELECT key FROM meta") == []
