@@ -151,6 +151,20 @@ async def test_what_sleeps_is_woken_by_the_next_runner_too(tmp_path: Path) -> No
         assert (await handle_of(runner, handle.id)).status is COMPLETED
 
 
+async def test_what_sleeps_is_woken_though_its_workflow_was_registered_late(tmp_path: Path) -> None:
+    clock, other = HandClock(), one(fails_once, name="other")
+    FAILED.clear()
+    workflow = one(fails_once, retry=WAITS)
+    async with runner_on(tmp_path / "c.db", clock=clock, max_waiting=0) as runner:
+        handle = await runner.submit(workflow, {"n": 0})
+        await until(lambda: 50 in clock.pending and held(runner) == 0)
+    async with runner_on(tmp_path / "c.db", other, clock=clock) as runner:
+        await runner._engine.register(workflow)
+        await until(lambda: 50 in clock.pending)
+        clock.advance(50)
+        assert (await handle_of(runner, handle.id)).status is COMPLETED
+
+
 async def handle_of(runner: Runner, id: str) -> Any:
     return await runner.result(id, timeout=20)
 
