@@ -159,6 +159,9 @@ async def test_what_sleeps_is_woken_though_its_workflow_was_registered_late(tmp_
         handle = await runner.submit(workflow, {"n": 0})
         await until(lambda: 50 in clock.pending and held(runner) == 0)
     async with runner_on(tmp_path / "c.db", other, clock=clock) as runner:
+        claims = runner._engine.life.claims
+        await until(lambda: not claims.unowned_work and not claims._sleepers)
+        await runner.list()  # after the question that was asked of the same reader
         await runner._engine.register(workflow)
         await until(lambda: 50 in clock.pending)
         clock.advance(50)

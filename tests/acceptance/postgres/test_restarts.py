@@ -55,6 +55,8 @@ def test_a_server_that_comes_back_costs_nothing(
         stage.wait_for_progress()
         assert steady.outlives(rng.uniform(0.0, 0.1)), steady.tail()
         harm(mortal, rng)
+    for program in others:
+        program.line("staying")
     assert steady.wait(PATIENCE * times) == 0, steady.tail()
     for program in others:
         program.signal(signal.SIGTERM)
