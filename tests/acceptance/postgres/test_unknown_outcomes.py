@@ -11,6 +11,7 @@ import pytest
 
 from acceptance.support.campaign import campaign
 from cloacina import Client, Context, Runner, Settings, TaskHandle, Workflow
+from support.clock import until
 from support.postgres.proxy import Fault, TcpProxy, Upstream
 from support.postgres.server import PostgresServer
 
@@ -118,11 +119,12 @@ async def test_a_command_takes_effect_once(
     times: int,
 ) -> None:
     """Also a retry, which makes one new execution."""
-    gate, proxy = asyncio.Event(), proxied(postgres)
+    gate, proxy, entered = asyncio.Event(), proxied(postgres), set[str]()
     held = Workflow("held")
 
     @held.task(retry=1)
-    async def waits(ctx: Context) -> None:
+    async def waits(ctx: Context, handle: TaskHandle) -> None:
+        entered.add(handle.execution)
         await gate.wait()
 
     async def cutting(command: Awaitable[T]) -> T:
@@ -138,6 +140,7 @@ async def test_a_command_takes_effect_once(
     ):
         for number in range(1, times + 1):
             id = (await runner.submit(held)).id
+            await until(lambda id=id: id in entered)  # type: ignore[misc]
             assert await cutting(client.pause(id)) == "paused"
             assert await cutting(client.resume(id)) == "running"
             assert await cutting(client.cancel(id)) == "cancelled"
