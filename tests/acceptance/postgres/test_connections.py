@@ -82,28 +82,38 @@ async def test_a_runner_waits_for_connections_and_keeps_its_lease(crowded: Postg
 
 @pytest.mark.parametrize("operations", [60, campaign(30_000)])
 async def test_no_connection_leaks(
-    postgres: PostgresServer,
-    schema: str,
+    mortal: PostgresServer,
     proxied: Callable[[Upstream], TcpProxy],
     rng: random.Random,
     operations: int,
 ) -> None:
-    """Neither on the server nor here, however often connections break."""
-    proxy = proxied(postgres)
+    """Neither on the server nor here, however often connections break, or are given up."""
+    proxy = proxied(mortal)
+    harms = [
+        proxy.cut,
+        lambda: proxy.cut_after(rng.randrange(1, 3000), "to_client"),
+        lambda: mortal.kill_backends("application_name LIKE 'cloacina%'"),
+    ]
     settings = Settings(poll_interval=0.05)
-    async with Runner(proxy.url(), schema=schema, workflows=[work], settings=settings) as runner:
+    async with Runner(proxy.url(), schema="leaks", workflows=[work], settings=settings) as runner:
         await runner.submit(work, key="first")
         await runner.execute("work")
         before = (descriptors(), threading.active_count())
         assert proxy.open == SESSIONS
         for number in range(operations):
             if rng.random() < 0.1:
-                rng.choice([proxy.cut, lambda: proxy.cut_after(rng.randrange(1, 3000), "to_client")])()
-            await asyncio.gather(
-                *(runner.execute("work") for _ in range(3)),
-                runner.submit("work", key=f"key-{number}"),
-                runner.list(limit=5),
-            )
+                rng.choice(harms)()
+            if number % 30 == 15:
+                mortal.set("default_transaction_read_only", "on")
+            requests = [
+                *(asyncio.create_task(runner.execute("work")) for _ in range(3)),
+                asyncio.create_task(runner.submit("work", key=f"key-{number}")),
+                asyncio.create_task(runner.list(limit=5)),
+            ]
+            if number % 30 == 15:
+                await asyncio.wait({requests[-1]})
+                mortal.set("default_transaction_read_only", None)
+            await asyncio.gather(*requests)
         proxy.heal()
         await asyncio.gather(runner.execute("work"), runner.submit("work", key="last"), runner.list(limit=5))
         await until(lambda: proxy.open == SESSIONS)

@@ -96,7 +96,7 @@ class Program:
             self._keep([(await self._desk.fork(self._one(), from_task="second")).id])
 
     async def retry_many(self) -> None:
-        await self._desk.retry_many(workflow="work", status="cancelled", limit=20)
+        await self._desk.retry_many(status="cancelled", limit=4, skip_forked=False)
 
     async def register(self, runner: Runner) -> None:
         await runner.register(Workflow(f"other-{self._draw.randrange(20)}", [alone]))
