@@ -24,6 +24,7 @@ SESSIONS = 4
 """What a runner has: three for its stores, one for its lease."""
 
 REFUSED = "remaining connection slots are reserved"
+READ_ONLY = "in a read-only transaction"
 
 work = Workflow("work")
 
@@ -103,15 +104,16 @@ async def test_no_connection_leaks(
         for number in range(operations):
             if rng.random() < 0.1:
                 rng.choice(harms)()
-            if number % 30 == 15:
+            if number % 30 == 29:
+                refused = mortal.log().count(READ_ONLY)
                 mortal.set("default_transaction_read_only", "on")
             requests = [
                 *(asyncio.create_task(runner.execute("work")) for _ in range(3)),
                 asyncio.create_task(runner.submit("work", key=f"key-{number}")),
                 asyncio.create_task(runner.list(limit=5)),
             ]
-            if number % 30 == 15:
-                await asyncio.wait({requests[-1]})
+            if number % 30 == 29:
+                await until(lambda refused=refused: mortal.log().count(READ_ONLY) > refused)  # type: ignore[misc]
                 mortal.set("default_transaction_read_only", None)
             await asyncio.gather(*requests)
         proxy.heal()
