@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from os import PathLike
 from types import TracebackType
 
-from cloacina.clock import SystemClock, system_randomness
 from cloacina.desk import Desk, ExecutionHandle, expect_completed
 from cloacina.engine.asking.access import Access
 from cloacina.engine.asking.submission import (
@@ -20,6 +19,7 @@ from cloacina.engine.asking.submission import (
     read_many,
 )
 from cloacina.engine.liveness.presence import Presence, presence_of
+from cloacina.engine.machine import Machine
 from cloacina.engine.storage.storage import Storage
 from cloacina.errors import ForkedProcess, RunnerClosed, UnknownWorkflow, ValidationError, WrongThread
 from cloacina.model.definition.hints import listing
@@ -53,7 +53,7 @@ class Client(Desk):
     ) -> None:
         self._settings = Settings.from_environment() if settings is None else settings
         self._limits = Limits(self._settings.max_value_bytes, self._settings.max_context_bytes)
-        self._clock = SystemClock()
+        self._machine = Machine()
         self._url = url
         self._schema = schema
         self._payloads = payloads
@@ -76,20 +76,20 @@ class Client(Desk):
         if self._home[0]:
             raise RunnerClosed("a client starts once: make a new Client")
         unsafe = self._settings.allow_unsafe_server
-        storage = Storage(self._url, self._payloads, self._schema, allow_unsafe=unsafe)
+        storage = Storage(self._url, self._payloads, self._schema, allow_unsafe=unsafe, machine=self._machine)
         if not storage.shared:
             raise ValidationError("a database in memory belongs to its runner alone: give a client a file")
         self._home = (os.getpid(), threading.get_ident())
-        await storage.open(system_randomness(), self._settings.start_patience)
+        await storage.open(self._settings.start_patience)
         self._storage = storage
-        presence = presence_of(storage, self._settings, self._clock, system_randomness(), self._changed)
+        presence = presence_of(storage, self._settings, self._changed)
         try:
             await presence.open()
         except BaseException:
             await storage.close()
             raise
         self._presence = presence
-        self._access = Access(storage, self._settings, self._clock, presence.bell, stored=_nothing)
+        self._access = Access(storage, self._settings, self._machine.clock, presence.bell, stored=_nothing)
         presence.bell.start()
 
     async def shutdown(self) -> None:
@@ -183,7 +183,7 @@ class Client(Desk):
 
     def _row(self, workflow: str, version: str, input: object, options: SubmitOptions) -> NewExecution:
         text = encode(read_input(input, self._limits))
-        return new_row(workflow, version, text, options, self._clock.now())
+        return new_row(workflow, version, text, options, self._machine.clock.now())
 
     async def _changed(self) -> None:
         if self._access is not None and (awaited := self._access.hub.awaited()):

@@ -20,6 +20,7 @@ from cloacina.engine.engine import Engine
 from cloacina.engine.executors.around import AroundBody
 from cloacina.engine.executors.protocol import ExecutorFactory, ExecutorMetrics
 from cloacina.engine.executors.roster import Roster
+from cloacina.engine.machine import Machine
 from cloacina.errors import ForkedProcess, RunnerClosed, ValidationError, WrongThread
 from cloacina.model.result import ExecutionResult
 from cloacina.model.routing.routing import RoutingRule
@@ -78,7 +79,7 @@ class Runner(Desk):
         if payloads is not None and not isinstance(payloads, Payloads):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ValidationError(f"payloads={payloads!r:.80} are none: write payloads=Payloads([...])")
         roster = Roster.of(executors, routing, around_body)
-        self._engine = Engine(url, settings, clock, randomness, payloads, roster, schema)
+        self._engine = Engine(url, settings, Machine(clock, randomness), payloads, roster, schema)
         self._requests = Requests(self._engine)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = self._pid = 0

@@ -19,6 +19,7 @@ import pytest
 
 from cloacina import versions
 from cloacina.engine.liveness.server import observer
+from cloacina.engine import machine
 from cloacina.engine.storage import storage
 from cloacina.engine.storage.backend import ServerBackend
 from cloacina.logic.deaths import Look, Patience, Watch, suspects
@@ -76,7 +77,7 @@ def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 
     for module in (storage, versions):
         monkeypatch.setattr(module, "read_location", read)
-    monkeypatch.setattr(storage, "ServerBackend", backend_with_folder)
+    monkeypatch.setattr(machine, "ServerBackend", backend_with_folder)
     monkeypatch.setattr(observer, "judge", judge_at_once)
     yield name
     for location in schemas.values():

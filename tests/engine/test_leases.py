@@ -48,8 +48,8 @@ def files(path: Path) -> list[str]:
 def stop_lease_thread(runner: Runner) -> None:
     """What a frozen process does not do any more: the file stays locked, and is touched by nobody."""
     lease: Any = runner._engine.life.lease
-    lease._stop.set()
-    lease._thread.join()
+    assert lease._metronome is not None
+    lease._metronome.stop()
 
 
 # What lies on the disk.

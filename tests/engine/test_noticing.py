@@ -11,9 +11,9 @@ from typing import Any, cast
 import apsw
 import pytest
 
-from cloacina.clock import SystemClock, system_randomness
 from cloacina.engine.liveness.files import doorbell
 from cloacina.engine.liveness.files.doorbell import INTERVAL, FileDoorbell
+from cloacina.engine.machine import Machine
 from cloacina.engine.storage.file_watch import FileWatch
 from cloacina.engine.storage.storage import Storage
 from support.clock import HandClock, until
@@ -22,8 +22,9 @@ pytestmark = pytest.mark.sqlite_only("what is watched is the database's file")
 
 
 async def test_a_commit_in_the_same_tick_of_the_file_systems_clock_is_noticed(tmp_path: Path) -> None:
-    storage = Storage(tmp_path / "work.db")
-    await storage.open(system_randomness())
+    clock = HandClock()
+    storage = Storage(tmp_path / "work.db", machine=Machine(clock))
+    await storage.open()
     other = apsw.Connection(str(tmp_path / "work.db"))
     found: list[str] = []
 
@@ -35,8 +36,7 @@ async def test_a_commit_in_the_same_tick_of_the_file_systems_clock_is_noticed(tm
         other.execute("UPDATE meta SET value = value || 'x' WHERE key = 'instance'")
         os.utime(tmp_path / "work.db-wal", ns=(1, 1))
 
-    clock = HandClock()
-    bell = FileDoorbell(storage, clock, notice)
+    bell = FileDoorbell(storage, notice)
     try:
         for _ in range(5):
             commit()
@@ -60,14 +60,14 @@ async def test_a_commit_in_the_same_tick_of_the_file_systems_clock_is_noticed(tm
 
 
 async def test_a_look_at_a_file_that_nobody_writes_runs_no_sql(tmp_path: Path) -> None:
-    storage = Storage(tmp_path / "work.db")
-    await storage.open(system_randomness())
     clock = HandClock()
+    storage = Storage(tmp_path / "work.db", machine=Machine(clock))
+    await storage.open()
 
     async def notice() -> None:
         raise AssertionError("nobody wrote")
 
-    bell = FileDoorbell(storage, clock, notice)
+    bell = FileDoorbell(storage, notice)
     bell.start()
     clock.advance(INTERVAL)  # it asks once more after what was written before it began
     await until(lambda: bell._answering is None, "the answer")
@@ -81,7 +81,8 @@ async def test_a_look_at_a_file_that_nobody_writes_runs_no_sql(tmp_path: Path) -
 class Slow:
     """A storage whose log is written to before the commit is there to be seen, as while a slow disk takes it."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: HandClock) -> None:
+        self.machine = Machine(clock)
         self.written, self.visible, self.asked, self.busy = 0, False, 0, False
         self.writer: Any = self
 
@@ -110,13 +111,14 @@ async def looks(clock: HandClock, bell: FileDoorbell, seconds: float) -> None:
 
 @pytest.mark.parametrize("taken", [0.03, 0.3, 3, 300])
 async def test_a_commit_that_a_slow_disk_takes_long_after_it_was_written_is_noticed(taken: float) -> None:
-    clock, storage, rung = HandClock(), Slow(), 0
+    clock, rung = HandClock(), 0
+    storage = Slow(clock)
 
     async def ring() -> None:
         nonlocal rung
         rung += 1
 
-    bell = FileDoorbell(cast(Any, storage), clock, ring)
+    bell = FileDoorbell(cast(Any, storage), ring)
     bell.start()
     await looks(clock, bell, 1)
     storage.written, storage.busy = 1, True
@@ -132,7 +134,8 @@ async def test_a_commit_that_a_slow_disk_takes_long_after_it_was_written_is_noti
 
 
 async def test_what_failed_after_a_ring_is_done_again() -> None:
-    clock, storage, rung = HandClock(), Slow(), 0
+    clock, rung = HandClock(), 0
+    storage = Slow(clock)
 
     async def ring() -> None:
         nonlocal rung
@@ -140,7 +143,7 @@ async def test_what_failed_after_a_ring_is_done_again() -> None:
         if rung == 1:
             raise OSError("once")
 
-    bell = FileDoorbell(cast(Any, storage), clock, ring)
+    bell = FileDoorbell(cast(Any, storage), ring)
     bell.start()
     storage.written, storage.visible = 1, True
     await looks(clock, bell, 1)
@@ -157,9 +160,9 @@ class Bell:
         self._path = path
 
     async def __aenter__(self) -> Bell:
-        await self.storage.open(system_randomness())
+        await self.storage.open()
         self.other = apsw.Connection(str(self._path))
-        self.bell = FileDoorbell(self.storage, SystemClock(), self._ring)
+        self.bell = FileDoorbell(self.storage, self._ring)
         self.bell.start()
         return self
 

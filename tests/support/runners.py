@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from cloacina.clock import Clock, Randomness
+from cloacina.engine.liveness.files.lease import FileLease
 from cloacina.engine.storage.storage import Storage
 from cloacina.errors import Fenced
 from cloacina.model.context.context import Context
@@ -122,10 +123,9 @@ async def crash(runner: Runner) -> None:
         await service.stop()
     works = [work for driver in engine.life.drivers.values() for work in driver.works()]
     engine.life.abandon()
-    lease: Any = engine.life.lease
-    if hasattr(lease, "_stop"):
-        lease._stop.set()
-        lease._thread.join()
+    lease = engine.life.lease
+    if isinstance(lease, FileLease) and lease._metronome is not None:
+        lease._metronome.stop()
         lease._close()
     await cut_off(runner)
     await engine._presence.close()

@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from os import PathLike
 
-from cloacina.clock import Clock, Randomness, SystemClock, system_randomness
+from cloacina.clock import Clock
 from cloacina.engine.asking.access import Access
 from cloacina.engine.asking.intake import Answer
 from cloacina.engine.executors.callbacks import Callbacks
@@ -25,6 +25,7 @@ from cloacina.engine.incarnation import Incarnation, Means
 from cloacina.engine.liveness.lease import Lease
 from cloacina.engine.liveness.presence import Presence, presence_of
 from cloacina.engine.liveness.recovery import Recovery
+from cloacina.engine.machine import Machine
 from cloacina.engine.registry import Registry
 from cloacina.engine.service import Service
 from cloacina.engine.storage.storage import Storage
@@ -46,6 +47,7 @@ log = get_logger("engine")
 class Engine:
     """See the module's text. Made, started and stopped on one event loop."""
 
+    clock: Clock
     means: Means
     life: Incarnation
     access: Access
@@ -56,8 +58,7 @@ class Engine:
         self,
         url: str | PathLike[str],
         settings: Settings,
-        clock: Clock | None = None,
-        randomness: Randomness | None = None,
+        machine: Machine | None = None,
         payloads: Payloads | None = None,
         roster: Roster | None = None,
         schema: str | None = None,
@@ -65,8 +66,7 @@ class Engine:
         self.url = url
         self.schema = schema
         self.settings = settings
-        self.clock: Clock = clock or SystemClock()
-        self._randomness: Randomness = randomness or system_randomness()
+        self.machine = machine or Machine()
         self._payloads = payloads
         self._roster = roster or Roster.of()
         self.registry = Registry(self._roster.routing)
@@ -87,11 +87,14 @@ class Engine:
         """Open the database, begin a life, recover the dead, register ``workflows``, claim what waits."""
         refuse_while_loading()
         unsafe = self.settings.allow_unsafe_server
-        self._storage = Storage(self.url, self._payloads, self.schema, allow_unsafe=unsafe)
+        self._storage = Storage(
+            self.url, self._payloads, self.schema, allow_unsafe=unsafe, machine=self.machine
+        )
+        self.clock = self.machine.clock
         self.registry.transactions = self._storage.has_transactions
         for workflow in workflows:
             self.registry.add(workflow)
-        await self._storage.open(self._randomness, self.settings.start_patience)
+        await self._storage.open(self.settings.start_patience)
         try:
             await self._open(self._storage)
         except BaseException:
@@ -172,7 +175,7 @@ class Engine:
 
     async def _open(self, storage: Storage) -> None:
         limits = Limits(self.settings.max_value_bytes, self.settings.max_context_bytes)
-        self._presence = presence_of(storage, self.settings, self.clock, self._randomness, self._look_around)
+        self._presence = presence_of(storage, self.settings, self._look_around)
         await self._presence.open()
         bell = self._presence.bell
         self.access = Access(storage, self.settings, self.clock, bell, stored=self._stored)
@@ -181,7 +184,7 @@ class Engine:
         self.means = Means(
             self.settings,
             self.clock,
-            self._randomness,
+            self.machine.randomness,
             limits,
             storage.writer,
             storage.reader,

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 
+entropy = os.urandom
+"""Where ids draw their bytes from; the simulator, which must draw the same twice, has its own."""
+
 _RANDOM_BITS = 74
 _last = 0
 
@@ -15,7 +18,7 @@ def new_id(now: int) -> str:
     clock runs back. Two threads may call this at once only under the interpreter lock.
     """
     global _last
-    drawn = int.from_bytes(os.urandom(10), "big")
+    drawn = int.from_bytes(entropy(10), "big")
     fresh = (now // 1000 << _RANDOM_BITS) | (drawn & ((1 << _RANDOM_BITS) - 1))
     if fresh <= _last:
         fresh = _last + 1 + (drawn & 0xFFFFFFFF)

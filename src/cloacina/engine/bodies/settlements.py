@@ -18,8 +18,8 @@ from cloacina.clock import Clock
 from cloacina.engine.driving.driver import Driver
 from cloacina.engine.driving.refusals import Refusals
 from cloacina.engine.executors.attempt import Attempt, Ending
+from cloacina.engine.storage.line import FIRST_PAUSE, LONGEST_PAUSE
 from cloacina.engine.storage.storage import Storage
-from cloacina.engine.storage.store_thread import FIRST_PAUSE, LONGEST_PAUSE
 from cloacina.errors import Fenced, StoreError, StoreRefused, StoreUnavailable
 from cloacina.model.status import AttemptState
 from cloacina.observe.logs import get_logger

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
-from cloacina.clock import Clock, Randomness
 from cloacina.engine.liveness.doorbell import Doorbell
 from cloacina.engine.liveness.files.doorbell import FileDoorbell
 from cloacina.engine.liveness.files.lease import FileLease
@@ -46,16 +45,14 @@ class Presence(Protocol):
 def presence_of(
     storage: Storage,
     settings: Settings,
-    clock: Clock,
-    randomness: Randomness,
     rung: Callable[[], Awaitable[None]],
 ) -> Presence:
     """The presence on the database of ``storage``; ``rung`` is called when another process wrote."""
     if storage.server is not None:
         from cloacina.engine.liveness.server.presence import ServerPresence
 
-        return ServerPresence(storage, settings, clock, randomness, rung)
-    return _Alone() if storage.folder is None else _ByFiles(storage, settings, clock, rung)
+        return ServerPresence(storage, settings, storage.machine.clock, storage.machine.randomness, rung)
+    return _Alone() if storage.folder is None else _ByFiles(storage, settings, rung)
 
 
 class _Alone:
@@ -82,17 +79,15 @@ class _Alone:
 class _ByFiles(_Alone):
     """On an SQLite file."""
 
-    def __init__(
-        self, storage: Storage, settings: Settings, clock: Clock, rung: Callable[[], Awaitable[None]]
-    ) -> None:
+    def __init__(self, storage: Storage, settings: Settings, rung: Callable[[], Awaitable[None]]) -> None:
         assert storage.folder is not None
         self._folder = storage.folder
         self._settings = settings
-        self._clock = clock
-        self.bell = FileDoorbell(storage, clock, rung)
+        self._machine = storage.machine
+        self.bell = FileDoorbell(storage, rung)
         self.observer: Observer | None = FileObserver(
-            storage.folder, clock, storage.reader, settings.poll_interval
+            storage.folder, self._machine.clock, storage.reader, settings.poll_interval
         )
 
     def lease(self, runner: str, lost: Lost) -> Lease:
-        return FileLease(self._folder, runner, self._settings, self._clock, lost)
+        return FileLease(self._folder, runner, self._settings, self._machine, lost)

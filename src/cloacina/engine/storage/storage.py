@@ -6,12 +6,13 @@ import asyncio
 from collections.abc import Callable
 from os import PathLike
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
-from cloacina.clock import Clock, Randomness
-from cloacina.engine.storage.backend import Backend, FileBackend, ServerBackend
+from cloacina.clock import Clock
+from cloacina.engine.machine import Machine
 from cloacina.engine.storage.file_watch import FileWatch
-from cloacina.engine.storage.store_thread import StoreThread, Voice
+from cloacina.engine.storage.line import Voice
+from cloacina.engine.storage.store_thread import StoreThread
 from cloacina.store.location import Location, read_location
 from cloacina.store.payloads.payloads import Payloads
 from cloacina.store.payloads.place import PayloadHome
@@ -42,13 +43,10 @@ class Storage:
         schema: str | None = None,
         *,
         allow_unsafe: bool = False,
+        machine: Machine | None = None,
     ) -> None:
-        location = read_location(url, schema)
-        self._backend: Backend = (
-            FileBackend(location)
-            if isinstance(location, Location)
-            else ServerBackend(location, allow_unsafe=allow_unsafe)
-        )
+        self.machine = machine or Machine()
+        self._backend = self.machine.backend(read_location(url, schema), allow_unsafe=allow_unsafe)
         self._payloads = payloads
         self._joining: JoiningStore | None = None
 
@@ -88,16 +86,14 @@ class Storage:
         """See `cloacina.store.sqlite.copies.backup.back_up`. Blocks; for a thread of its own."""
         return self._backend.back_up(target, overwrite=overwrite, go_on=go_on)
 
-    async def open(self, randomness: Randomness, patience: float = 0.0) -> None:
+    async def open(self, patience: float = 0.0) -> None:
         """Open the stores; a database that cannot be reached is waited for ``patience`` seconds.
 
         Raises `StoreError` and leaves nothing open if that fails.
         """
-        loop = asyncio.get_running_loop()
-        backend = self._backend
+        backend, voice = self._backend, Voice()
         backend.warn()
-        voice = Voice()
-        self.writer = StoreThread("writer", loop, randomness, voice)
+        self.writer = self._thread("writer", voice)
         try:
             store = await self.writer.open(self._open_writer, patience)
             self.writer.afterwards(store.checkpoint_if_due)
@@ -105,12 +101,12 @@ class Storage:
             if submitter is None:
                 self.submitter = self.writer
             else:
-                self.submitter = StoreThread("submitter", loop, randomness, voice)
+                self.submitter = self._thread("submitter", voice)
                 await self.submitter.open(lambda: self._encoding(submitter()), patience)
             if backend.one_thread:
-                self.reader = StoreThread[ReadStore].beside(self.writer, self._decoding(backend.reader()))
+                self.reader = self.writer.beside(self._decoding(backend.reader()))
             else:
-                self.reader = StoreThread("reader", loop, randomness, voice)
+                self.reader = self._thread("reader", voice)
                 await self.reader.open(lambda: self._decoding(backend.reader()), patience)
         except BaseException:
             await self.close()
@@ -149,6 +145,10 @@ class Storage:
         if hasattr(self, "submitter") and self.submitter is not self.writer:
             await self.submitter.stop(lambda store: store.close())
         await self.writer.stop(lambda store: store.close())
+
+    def _thread(self, name: str, voice: Voice) -> StoreThread[Any]:
+        loop = asyncio.get_running_loop()
+        return StoreThread(self.machine.line(name, loop, voice), loop)
 
     def _open_writer(self) -> WriteStore:
         if self._payloads is None:

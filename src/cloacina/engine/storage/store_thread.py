@@ -1,42 +1,26 @@
-"""The thread that serves a store: one job after the other, and the only place that retries them."""
+"""A store behind its line: jobs from the loop, one after the other, and their answers back on the loop."""
 
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Callable
-from functools import partial
-from math import inf
-from queue import SimpleQueue
 from typing import Any, Generic, TypeVar, cast
 
-from cloacina.clock import Randomness
-from cloacina.engine.mailbox import Mailbox
-from cloacina.errors import RunnerClosed, StoreError
-from cloacina.observe.logs import get_logger
+from cloacina.engine.storage.line import Done, Line
+from cloacina.errors import RunnerClosed
 
-log = get_logger("store")
 T = TypeVar("T")
 S = TypeVar("S")
 
-FIRST_PAUSE, LONGEST_PAUSE = 0.005, 2.0
-SAY_AGAIN_AFTER = 60.0
-
 
 class StoreThread(Generic[S]):
-    """Runs blocking jobs on a store, one after the other, and repeats those that a wait can mend.
-
-    This is the one place that retries a database error: a job that raises a retryable `StoreError` is run
-    again, with pauses that double up to two seconds, until it succeeds or the thread is told to stop. Of the threads
-    that have one ``voice`` only one says so.
-    """
+    """Runs blocking jobs on a store, one after the other; its `Line` repeats those that a wait can mend."""
 
     _store: S
 
-    def __init__(
-        self, name: str, loop: asyncio.AbstractEventLoop, randomness: Randomness, voice: Voice | None = None
-    ) -> None:
-        self._line = _Line(name, loop, randomness, voice or Voice())
+    def __init__(self, line: Line, loop: asyncio.AbstractEventLoop) -> None:
+        self._line = line
+        self._loop = loop
         self._between: Callable[[], None] | None = None
 
     async def open(self, factory: Callable[[], S], patience: float = 0.0) -> S:
@@ -45,50 +29,37 @@ class StoreThread(Generic[S]):
         `stop` closes it even if the caller did not wait for it to be open.
         """
 
-        def work() -> None:
-            self._store = self._line.persist(factory, patience)
+        def job() -> None:
+            self._store = factory()
 
-        await self._answer(work)
+        await self._answer(job, patience)
         return self._store
 
-    @classmethod
-    def beside(cls, other: StoreThread[Any], store: S) -> StoreThread[S]:
-        """Another store whose jobs run on the thread of ``other``."""
-        made = cls.__new__(cls)
-        made._line, made._store, made._between = other._line, store, None
+    def beside(self, store: T) -> StoreThread[T]:
+        """Another store whose jobs run on this one's thread, and that ends with it."""
+        made: StoreThread[T] = StoreThread(self._line, self._loop)
+        made._store = store
         return made
 
     def afterwards(self, job: Callable[[], None]) -> None:
         """Run ``job`` on the thread after every other one, once its answer is on its way."""
         self._between = job
 
-    def call(self, job: Callable[[S], T], done: Callable[[T | None, BaseException | None], None]) -> None:
+    def call(self, job: Callable[[S], T], done: Done[T]) -> None:
         """Run ``job`` on the thread, then ``done(result, error)`` on the loop."""
-        store, line, between = self._store, self._line, self._between
-        if line.closed:
+        if self._line.closed:
             late = RunnerClosed("the runner was shut down before it could do this: ask the next runner")
-            line.loop.call_soon(done, None, late)
+            self._loop.call_soon(done, None, late)
             return
-
-        def work() -> None:
-            result: T | None = None
-            error: BaseException | None = None
-            try:
-                result = line.persist(lambda: job(store))
-            except BaseException as caught:
-                error = caught
-            line.mailbox.post(lambda: done(result, error))
-            if between is not None:
-                _quietly(between)
-
-        line.jobs.put(work)
+        store = self._store
+        self._line.put(lambda: job(store), done, after=self._between)
 
     def run(self, job: Callable[[S], T], then: Callable[[T], None] | None = None) -> asyncio.Future[T]:
         """Run ``job`` on the thread; the future belongs to the loop and may be given up.
 
         What follows from its effect is for ``then``: that is called with the result, whoever still waits for it.
         """
-        future: asyncio.Future[T] = self._line.loop.create_future()
+        future: asyncio.Future[T] = self._loop.create_future()
 
         def done(result: T | None, error: BaseException | None) -> None:
             if error is None and then is not None:
@@ -100,11 +71,11 @@ class StoreThread(Generic[S]):
 
     def give_up(self) -> None:
         """Repeat nothing any more: what waits for the database raises its error."""
-        self._line.stopping.set()
+        self._line.give_up()
 
     async def stop(self, last: Callable[[S], None]) -> None:
         """Give up pauses, finish what is queued, run ``last`` and end the thread."""
-        self._line.stopping.set()
+        self._line.give_up()
         self._between = None
 
         def end() -> None:
@@ -112,82 +83,20 @@ class StoreThread(Generic[S]):
                 last(self._store)
 
         ended = self._answer(end)
-        self._line.closed = True
-        self._line.jobs.put(None)
+        self._line.end()
         try:
             await ended
         finally:
-            self._line.thread.join()
+            self._line.join()
 
-    def _answer(self, job: Callable[[], None]) -> asyncio.Future[None]:
-        future: asyncio.Future[None] = self._line.loop.create_future()
+    def _answer(self, job: Callable[[], None], patience: float = 0.0) -> asyncio.Future[None]:
+        future: asyncio.Future[None] = self._loop.create_future()
 
-        def work() -> None:
-            error: BaseException | None = None
-            try:
-                job()
-            except BaseException as caught:
-                error = caught
-            self._line.mailbox.post(partial(_settle, future, None, error))
+        def done(result: None, error: BaseException | None) -> None:
+            _settle(future, result, error)
 
-        self._line.jobs.put(work)
+        self._line.put(job, done, patience=patience)
         return future
-
-
-class Voice:
-    """What several threads of one database share, so that an outage is told by one of them and not by each."""
-
-    speaker: _Line | None = None
-
-
-class _Line:
-    """A daemon thread and the line of jobs before it."""
-
-    def __init__(
-        self, name: str, loop: asyncio.AbstractEventLoop, randomness: Randomness, voice: Voice
-    ) -> None:
-        self.loop = loop
-        self._voice = voice
-        self.mailbox = Mailbox(loop)
-        self.jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
-        self.stopping = threading.Event()
-        self.closed = False
-        """True once nothing is let in any more; read and set on the loop."""
-        self._randomness = randomness
-        self.thread = threading.Thread(target=self._serve, name=f"cloacina-{name}", daemon=True)
-        self.thread.start()
-
-    def persist(self, job: Callable[[], T], patience: float = inf) -> T:
-        """Run ``job``, again and again while only time is needed, with pauses of ``patience`` seconds in all."""
-        pause, silent_for = FIRST_PAUSE, SAY_AGAIN_AFTER
-        try:
-            while True:
-                try:
-                    return job()
-                except StoreError as error:
-                    if not error.retryable or self.stopping.is_set() or patience <= 0:
-                        raise
-                    silent_for = self._say(error, silent_for)
-                self.stopping.wait(pause * (0.5 + self._randomness.random()))
-                silent_for, patience = silent_for + pause, patience - pause
-                pause = min(2 * pause, LONGEST_PAUSE)
-        finally:
-            if self._voice.speaker is self:
-                self._voice.speaker = None
-
-    def _say(self, error: StoreError, silent_for: float) -> float:
-        """Say what is the matter, unless this was done for all some seconds ago; return how many."""
-        speaker = self._voice.speaker = self._voice.speaker or self
-        if speaker is not self:
-            return 0.0
-        if silent_for < SAY_AGAIN_AFTER:
-            return silent_for
-        log.warning("the database does not take part for now, trying again: %s", error)
-        return 0.0
-
-    def _serve(self) -> None:
-        while (work := self.jobs.get()) is not None:
-            work()
 
 
 def _settle(future: asyncio.Future[Any], result: object, error: BaseException | None) -> None:
@@ -197,10 +106,3 @@ def _settle(future: asyncio.Future[Any], result: object, error: BaseException | 
         future.set_result(result)
     else:
         future.set_exception(error)
-
-
-def _quietly(job: Callable[[], None]) -> None:
-    try:
-        job()
-    except StoreError as error:
-        log.warning("housekeeping of the database is put off: %s", error)

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from math import inf
 from typing import cast
 
-from cloacina.clock import Clock, SystemClock, Timer
+from cloacina.clock import SystemClock, Timer
 from cloacina.engine.liveness.doorbell import Doorbell
 from cloacina.engine.storage.file_watch import FileWatch
 from cloacina.engine.storage.storage import Storage
@@ -37,10 +37,10 @@ class FileDoorbell(Doorbell):
     by hand, since looks are then too.
     """
 
-    def __init__(self, storage: Storage, clock: Clock, rung: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, storage: Storage, rung: Callable[[], Awaitable[None]]) -> None:
         super().__init__()
         self._storage = storage
-        self._clock = clock
+        self._clock = storage.machine.clock
         self._rung = rung
         self._watch: FileWatch | None = None
         self._seen: object = None

@@ -11,15 +11,14 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
-import threading
 import weakref
 from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 
-from cloacina.clock import Clock
 from cloacina.engine.liveness.pulse import Pulse
+from cloacina.engine.machine import Machine, Metronome
 from cloacina.errors import StoreUnavailable
 from cloacina.observe.logs import get_logger
 from cloacina.settings import Settings
@@ -39,18 +38,18 @@ class FileLease:
     """See the module's text. ``lost`` is called on the loop when the lease was given up or taken away."""
 
     def __init__(
-        self, folder: Path, runner: str, settings: Settings, clock: Clock, lost: Callable[[str], None]
+        self, folder: Path, runner: str, settings: Settings, machine: Machine, lost: Callable[[str], None]
     ) -> None:
         self._path = folder / runner
         self._settings = settings
-        self._clock = clock
+        self._machine = machine
+        self._clock = machine.clock
         self._lost = lost
         self._loop = asyncio.get_running_loop()
         self._fd = -1
-        self._pulse = Pulse(clock, settings.loop_block_limit)
-        self._renewed = clock.monotonic()
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._keep, name="cloacina-lease", daemon=True)
+        self._pulse = Pulse(machine.clock, settings.loop_block_limit)
+        self._renewed = machine.clock.monotonic()
+        self._metronome: Metronome | None = None
 
     async def hold(self) -> None:
         try:
@@ -67,15 +66,15 @@ class FileLease:
         _held.add(self)
         self._renewed = self._clock.monotonic()
         self._pulse.start()
-        self._thread.start()
+        pause = min(self._settings.lease / 6, self._settings.loop_block_limit / 6, 5.0)
+        self._metronome = self._machine.metronome("lease", pause, self._beat)
 
     def fresh(self) -> bool:
         return self._fd >= 0 and self._clock.monotonic() - self._renewed < self._settings.lease
 
     def release(self) -> None:
-        self._stop.set()
-        if self._thread.is_alive():
-            self._thread.join()
+        if self._metronome is not None:
+            self._metronome.stop()
         self._close()
         remove_file(self._path)
 
@@ -90,13 +89,11 @@ class FileLease:
             self.forget()
             self._path.unlink(missing_ok=True)
 
-    def _keep(self) -> None:
-        pause = min(self._settings.lease / 6, self._settings.loop_block_limit / 6, 5.0)
-        while not self._stop.wait(pause):
-            why = self._trouble()
-            if why is not None:
-                self._give_up(why)
-                return
+    def _beat(self) -> bool:
+        why = self._trouble()
+        if why is not None:
+            self._give_up(why)
+        return why is None
 
     def _trouble(self) -> str | None:
         now = self._clock.monotonic()
@@ -106,7 +103,8 @@ class FileLease:
             seen, mine = self._path.stat(), os.fstat(self._fd)
             if (seen.st_dev, seen.st_ino) != (mine.st_dev, mine.st_ino):
                 return "its lease file was replaced"
-            os.utime(self._fd)
+            stamp = self._clock.now() * 1000
+            os.utime(self._fd, ns=(stamp, stamp))
         except OSError as error:
             return f"its lease file cannot be touched: {error}"
         self._renewed = now
