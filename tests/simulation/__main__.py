@@ -7,7 +7,6 @@ python -m simulation --seed SEED [--trace]
 from __future__ import annotations
 
 import argparse
-import logging
 import os
 import sys
 import time
@@ -27,7 +26,6 @@ CHUNK = 50
 def main() -> int:
     """Run the command; the answer is the process's exit code."""
     options = _options()
-    logging.disable(logging.CRITICAL)
     if options.seed is not None:
         return _one(options.seed, trace=options.trace, keep=options.keep)
     began, failed, found, seconds, executions, commits = time.monotonic(), [], Counter[str](), 0.0, 0, 0
@@ -58,7 +56,6 @@ def main() -> int:
 
 
 def _chunk(seeds: range) -> tuple[list[tuple[int, str]], Counter[str], float, int, int]:
-    logging.disable(logging.CRITICAL)
     failed: list[tuple[int, str]] = []
     found: Counter[str] = Counter()
     seconds, executions, commits = 0.0, 0, 0

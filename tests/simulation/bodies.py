@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from contextvars import ContextVar
 
 from cloacina import Context, PermanentError, RetryPolicy, TaskHandle, TransientError, Workflow
@@ -31,7 +32,7 @@ def built(plan: WorkflowPlan) -> Workflow:
             retry=RetryPolicy(
                 max_attempts=task.attempts, initial_delay=task.delay, backoff="fixed", jitter=0.25
             ),
-            timeout=TIME_LIMIT if task.how == "hang" else None,
+            timeout=TIME_LIMIT if task.how in ("hang", "cling") else None,
             optional=task.optional,
             recovers=task.recovers,
             **rule,  # type: ignore[arg-type]
@@ -63,6 +64,8 @@ def _body(task: TaskPlan) -> Callable[[Context, TaskHandle], Awaitable[None]]:
             if failed < task.failures:
                 if task.how == "hang":
                     await asyncio.sleep(1e6)
+                if task.how == "cling":
+                    await _cling()
                 raise TransientError("as planned")
             _write(ctx, task.id)
             referee.returns(*me)
@@ -76,6 +79,14 @@ def _body(task: TaskPlan) -> Callable[[Context, TaskHandle], Awaitable[None]]:
 async def _wait(task: TaskPlan, handle: TaskHandle) -> None:
     loop = asyncio.get_running_loop()
     await handle.defer_until(lambda: loop.time() >= START + task.waits, 0.5)
+
+
+async def _cling() -> None:
+    """Go on for a while, whoever says stop."""
+    end = asyncio.get_running_loop().time() + 5 * TIME_LIMIT
+    while asyncio.get_running_loop().time() < end:
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(TIME_LIMIT)
 
 
 def _note() -> int:

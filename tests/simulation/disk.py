@@ -91,11 +91,17 @@ class Disk:
             if hiccup is not Hiccup.REPLY_LOST:
                 raise _ERRORS[hiccup](f"simulated: {hiccup}")
         self._now = (process, name)
+        before = self.commits
         try:
             result = job()
         except Fenced:
             self._happened("a group of a dead runner was refused")
             raise
+        except StoreRefused:
+            self._happened("a job was refused by the database")
+            raise
+        if self.commits == before and name in ("commit", "recover"):
+            self._happened(f"a {name} changed nothing, since it had been done")
         if hiccup is Hiccup.REPLY_LOST:
             self._happened(f"the reply of {name} was lost")
             raise StoreUnavailable("simulated: the reply was lost")

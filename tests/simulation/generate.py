@@ -30,6 +30,8 @@ def plan_of(seed: int) -> Plan:
         for _ in range(rng.choice([0, 0, 1, 2, 6]))
     )
     blows = tuple(_blow(rng, places, seconds, len(generations)) for _ in range(rng.choice([0, 1, 2, 4, 8])))
+    if rng.random() < 0.05:
+        blows += tuple(Blow(0.4 * (n + 1), 0, "kill", seconds=0.05) for n in range(12))
     trips = tuple(
         Trip(rng.randrange(places), rng.randint(1, 3), rng.randint(1, 60), rng.choice(list(Hiccup)))
         for _ in range(rng.choice([0, 0, 2, 8]))
@@ -45,6 +47,7 @@ def _settings(rng: Random) -> dict[str, float]:
         "window": rng.choice([1, slots, 4 * slots]),
         "max_waiting": rng.choice([0, 1, 100]),
         "group_rows": rng.choice([1, 4, 2_000]),
+        "crash_cap": rng.choice([1, 1, 3]),
         "lease": rng.choice([2.0, 6.0]),
         "poll_interval": 1.0,
         "start_patience": 10_000.0,
@@ -70,7 +73,7 @@ def _workflow(rng: Random, name: str, seconds: float) -> WorkflowPlan:
 
 def _task(rng: Random, id: str, after: tuple[str, ...], seconds: float) -> TaskPlan:
     rule = _rule(rng, after, 2) if after and rng.random() < 0.3 else None
-    how = rng.choice(["raise"] * 8 + ["hang", "give up"])
+    how = rng.choice(["raise"] * 16 + ["hang", "hang", "give up", "give up", "cling"])
     return TaskPlan(
         id,
         after,
@@ -78,7 +81,7 @@ def _task(rng: Random, id: str, after: tuple[str, ...], seconds: float) -> TaskP
         optional=rng.random() < 0.1,
         seconds=rng.choice([0.0, 0.0, 0.01, 0.1, 0.5]),
         failures=rng.choice([0, 0, 0, 0, 1, 2, 5]),
-        how="give up" if how == "give up" else "hang" if how == "hang" else "raise",
+        how=how,  # type: ignore[arg-type]
         attempts=rng.choice([1, 2, 3]),
         delay=rng.choice([0.0, 0.1, 1.0, 3.0]),
         notes=how == "raise" and rng.random() < 0.15,

@@ -177,7 +177,7 @@ class _Step(asyncio.TimerHandle):
     """A callback of a process."""
 
     def _run(self) -> None:
-        process = self._context[here] if here in self._context else None
+        process = self._context.get(here)
         if process is not None:
             if process.dead:
                 return

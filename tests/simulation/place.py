@@ -98,9 +98,9 @@ class Place:
                 process, task = self.process, self._spawn(work())
                 while not task.done() and not process.dead:
                     await asyncio.sleep(AGAIN)
-                if task.done() and not task.cancelled():
-                    if task.exception() is None or isinstance(task.exception(), ExecutionParked):
-                        return
+                answered = task.done() and not task.cancelled()
+                if answered and isinstance(task.exception(), ExecutionParked | None):
+                    return
             await asyncio.sleep(AGAIN)
 
     @property

@@ -25,8 +25,9 @@ class TaskPlan(msgspec.Struct, frozen=True, omit_defaults=True):
     """How long the body takes."""
     failures: int = 0
     """How many of its attempts fail before one completes."""
-    how: Literal["raise", "hang", "give up"] = "raise"
-    """How they fail: with an error, by taking longer than the time limit, or for good at the first."""
+    how: Literal["raise", "hang", "cling", "give up"] = "raise"
+    """How they fail: with an error, by taking longer than the time limit, the same and then ignoring that they are
+    cancelled, or for good at the first."""
     attempts: int = 3
     delay: float = 0.0
     notes: bool = False

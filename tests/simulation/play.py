@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import hashlib
+import logging
 import shutil
 import sys
 import tempfile
@@ -94,6 +95,11 @@ class Play:
         """Carry out the plan, and say what came of it."""
         report = self.report
         token = bodies.referees.set(self.referee)
+        handler = logging.Handler(logging.WARNING)
+        handler.addFilter(self.logged)
+        logger = logging.getLogger("cloacina")
+        logger.addHandler(handler)
+        logger.propagate = False
         try:
             self.loop.run(self._main())
         except Stalled as error:
@@ -103,6 +109,7 @@ class Play:
             report.broken.append(f"the simulation itself failed: {traceback.format_exc()}")
         finally:
             bodies.referees.reset(token)
+            logger.removeHandler(handler)
             for place in self.places:
                 place.bury()
         report.digest, report.lines = self._digest.hexdigest(), list(self._lines)
@@ -111,6 +118,11 @@ class Play:
         return report
 
     # What happens.
+
+    def logged(self, record: logging.LogRecord) -> bool:
+        """The engine had something to say."""
+        self.happened(f"logged: {record.msg}")
+        return False
 
     def happened(self, what: str) -> None:
         """A rare situation came about."""

@@ -39,6 +39,7 @@ class Referee:
         self.ended: set[tuple[str, str, int]] = set()
         """The attempts whose bodies returned."""
         self._by_key: dict[str, str] = {}
+        self._owned_by: dict[str, set[str]] = {}
         self._set_aside: set[str] = set()
         """Executions that were paused or parked once: one that has nothing left to do ends when it is claimed."""
 
@@ -87,10 +88,22 @@ class Referee:
                 self._happened(f"an execution was parked: {after.parked_for}")
         if before.version != after.version:
             self._happened("an execution was adopted by another version")
+        if before.status == "parked" and not after.over:
+            self._happened("a parked execution was freed")
+        if before.status == "paused" and after.over:
+            self._happened(f"a paused execution ended as {after.status}")
+        if before.owner is not None and after.owner is None and not after.over:
+            what = "was stored away" if after.wake_at is not None else f"was given up by {name}"
+            self._happened(f"an execution {what}")
+        if before.wake_at is not None and after.wake_at is None and after.owner is not None:
+            self._happened("an execution that had been stored away was claimed")
         if None not in (before.owner, after.owner) and before.owner != after.owner:
             self._failed(f"{name} gave {after} from one owner to another")
-        if before.owner is None and after.owner is not None and after.started is not None:
-            self._happened("an execution went on under another owner")
+        if before.owner is None and after.owner is not None:
+            owners = self._owned_by.setdefault(after.id, set())
+            owners.add(after.owner)
+            if len(owners) == 3:
+                self._happened("an execution had three owners")
         return after.id
 
     def _runner(self, before: RunnerRow | None, after: RunnerRow | None) -> None:
@@ -110,7 +123,10 @@ class Referee:
             self._happened(f"a command was left for the owner: {after.kind}")
         elif before is not None:
             del self.commands[before.id]
-            self._happened("a command was obeyed")
+            owner = self.executions[before.execution].owner
+            self._happened(
+                "a command was obeyed" if owner is not None else "a command ended with its execution"
+            )
 
     def _keep(self, row: AttemptRow) -> None:
         rows = self.tasks[row.execution].setdefault(row.task, [])
@@ -128,17 +144,24 @@ class Referee:
     def _attempt(self, before: AttemptRow | None, after: AttemptRow, name: str) -> None:
         execution = self.executions[after.execution]
         if before is None:
-            if execution.forked_from is not None and after.runner is None and name == "insert_forks":
-                return
-            if after.state == "running":
+            if name == "insert_forks":
+                self._happened("an attempt was copied by a fork")
+            elif after.state == "running":
                 self._start(execution, after)
+            elif after.reason is not None:
+                self._happened(f"a task ended without running: {after.reason}")
             return
         if before.state != after.state:
             self._moved(AttemptState(before.state), AttemptState(after.state), after)
         elif before != after:
             self._failed(f"{name} changed an attempt without moving it: {before} to {after}")
         if after.state == "interrupted":
+            times = sum(row.state == "interrupted" for row in self.tasks[after.execution][after.task])
             self._happened(f"an attempt was interrupted: {after.reason}")
+            if times == 2:
+                self._happened("a task was interrupted twice")
+        elif after.state in ("deferred", "cancelled", "timed_out") or before.state == "deferred":
+            self._happened(f"an attempt went from {before.state} to {after.state}")
         elif after.state in ("completed", "failed", "timed_out") and after.runner not in self._owners(after):
             self._failed(f"the result of an attempt was taken from a runner that does not own it: {after}")
         if after.state == "completed":
@@ -220,7 +243,11 @@ class Referee:
         """A body starts."""
         what = (execution, task, attempt)
         row = self.attempt(*what)
-        if row is None or row.state != "running":
+        runner = self.runners.get("" if row is None else row.runner or "")
+        if runner is not None and runner.state == "dead":
+            # It was frozen between the commit of the start and its first step: no look can come later than that.
+            self._happened("a body of a dead runner began")
+        elif row is None or row.state != "running":
             self._failed(f"the body of {what} started in {process}, and what is committed is {row}")
         elif self.executions[execution].owner != row.runner:
             self._failed(f"the body of {what} started in {process}: {self.executions[execution]}")
@@ -234,8 +261,14 @@ class Referee:
         what = (execution, task, attempt)
         running = self.bodies[process]
         running[what] += 1
-        if running.total() > self._slots:
-            self._failed(f"{process} has {self._slots} slots and runs {dict(running)}")
+        with_slots = [one for one, times in running.items() if times and self._runs(*one)]
+        if len(with_slots) > self._slots:
+            self._failed(f"{process} has {self._slots} slots and runs {with_slots}")
+
+    def _runs(self, execution: str, task: str, attempt: int) -> bool:
+        """False for a body that was written off, or whose runner is dead: it has no slot any more."""
+        row = self.attempt(execution, task, attempt)
+        return row is not None and row.state == "running"
 
     def returns(self, execution: str, task: str, attempt: int) -> None:
         """A body did all that it had to do."""

@@ -34,8 +34,8 @@ LOOK_ROWS = 1_000
 BATCH_ROWS = 1_000
 """Rows of executions and attempts that are removed at once; more only if one execution has more."""
 
-REST = 20
-"""How many times as long as a batch took the rest after it lasts: about 5 % of the writer's time is used."""
+REST = 40
+"""How many times as long as a batch took the rest after it lasts: about 2.5 % of the writer's time is used."""
 
 LEAST_REST = 0.02
 """Seconds."""
