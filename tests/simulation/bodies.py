@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from contextvars import ContextVar
 
 from cloacina import Context, PermanentError, RetryPolicy, TaskHandle, TransientError, Workflow
@@ -62,13 +61,17 @@ def _body(task: TaskPlan) -> Callable[[Context, TaskHandle], Awaitable[None]]:
             if task.how == "give up":
                 raise PermanentError("as planned")
             if failed < task.failures:
-                if task.how == "hang":
+                if task.how in ("hang", "cling"):
                     await asyncio.sleep(1e6)
-                if task.how == "cling":
-                    await _cling()
                 raise TransientError("as planned")
             _write(ctx, task.id)
             referee.returns(*me)
+        except asyncio.CancelledError:
+            if task.how == "cling":
+                inside = False
+                referee.leaves(process, *me)
+                await asyncio.sleep(5 * TIME_LIMIT)
+            raise
         finally:
             if inside:
                 referee.leaves(process, *me)
@@ -79,14 +82,6 @@ def _body(task: TaskPlan) -> Callable[[Context, TaskHandle], Awaitable[None]]:
 async def _wait(task: TaskPlan, handle: TaskHandle) -> None:
     loop = asyncio.get_running_loop()
     await handle.defer_until(lambda: loop.time() >= START + task.waits, 0.5)
-
-
-async def _cling() -> None:
-    """Go on for a while, whoever says stop."""
-    end = asyncio.get_running_loop().time() + 5 * TIME_LIMIT
-    while asyncio.get_running_loop().time() < end:
-        with suppress(asyncio.CancelledError):
-            await asyncio.sleep(TIME_LIMIT)
 
 
 def _note() -> int:

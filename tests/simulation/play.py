@@ -110,6 +110,7 @@ class Play:
         finally:
             bodies.referees.reset(token)
             logger.removeHandler(handler)
+            logger.propagate = True
             for place in self.places:
                 place.bury()
         report.digest, report.lines = self._digest.hexdigest(), list(self._lines)
@@ -286,7 +287,8 @@ def _no_garbage() -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             gc.enable()
-            gc.collect()
+            while gc.collect():  # what is finalized may leave more behind
+                pass
         sys.unraisablehook = before
 
 

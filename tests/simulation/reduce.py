@@ -12,10 +12,10 @@ from simulation.play import Report, play
 MOST_TRIES = 2_000
 
 
-def reduced(report: Report) -> Report:
-    """A report of a plan that is as small as it gets by leaving out one thing after the other."""
+def reduced(report: Report, most: int = MOST_TRIES) -> Report:
+    """A report of a plan that is as small as it gets by leaving out one thing after the other, ``most`` times."""
     tries, smaller = 0, True
-    while smaller and tries < MOST_TRIES:
+    while smaller and tries < most:
         smaller = False
         for plan in _smaller(report.plan):
             tries += 1

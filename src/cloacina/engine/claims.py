@@ -86,12 +86,13 @@ class Claims:
         self._again = False
         return ClaimRequest(versions, min(free, quarter) if shared else free, now)
 
-    def answered(self, request: ClaimRequest, found: int) -> None:
-        """A claim found so many executions."""
-        self.unowned_work = self._again or found >= request.limit
+    def answered(self, request: ClaimRequest, found: int | None) -> None:
+        """A claim found so many executions; None if the store refused to say."""
+        self.unowned_work = self._again or (found or 0) >= request.limit
         second, self._is_second = self._is_second, False
-        if self._peers() and not self.unowned_work and not second and self._second_look is None:
-            # Others may have had locked what they did not take in the end.
+        # Others may have had locked what they did not take in the end.
+        in_doubt = found is None or (self._peers() > 0 and not second)
+        if in_doubt and not self.unowned_work and self._second_look is None:
             self._second_look = self._clock.call_later(self._pause, self._look_again)
         if self._sleepers and not self.unowned_work:
             self._ask()

@@ -29,11 +29,15 @@ class Batch:
 
 @dataclass(slots=True)
 class Written:
-    """What became of a batch: the last number used, refused items by position, executions claimed."""
+    """What became of a batch: the last number used, refused items by position, executions claimed.
+
+    Without ``answered``, the store refused the claim itself, and nobody knows what there is to claim.
+    """
 
     number: int
     refused: dict[int, StoreRefused] = field(default_factory=dict[int, StoreRefused])
     claimed: list[StoredExecution] = field(default_factory=list[StoredExecution])
+    answered: bool = True
 
 
 class Source(Protocol):
@@ -176,5 +180,7 @@ def _halve(parts: list[tuple[int, int]], written: Written, error: StoreRefused |
     if high - low > 1:
         middle = (low + high) // 2
         parts += [(middle, high), (low, middle)]
+    elif low == high:
+        written.answered = False
     elif error is not None:
         written.refused[low] = error

@@ -331,7 +331,7 @@ class Incarnation:
             self.means.bell.ring()
             self.means.bell.wake()  # who asked may be in this process
         if batch.claim is not None:
-            self.claims.answered(batch.claim, len(written.claimed))
+            self.claims.answered(batch.claim, len(written.claimed) if written.answered else None)
             self._take_over(written.claimed)
         if self._heard:
             self.committer.poke()
