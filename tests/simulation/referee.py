@@ -38,6 +38,8 @@ class Referee:
         self.begun: set[tuple[str, str, int]] = set()
         self.ended: set[tuple[str, str, int]] = set()
         """The attempts whose bodies returned."""
+        self.adopted: set[str] = set()
+        """Executions whose version changed: what they went through was decided by the rules of more than one."""
         self._by_key: dict[str, str] = {}
         self._owned_by: dict[str, set[str]] = {}
         self._set_aside: set[str] = set()
@@ -87,6 +89,7 @@ class Referee:
             if after.status == "parked":
                 self._happened(f"an execution was parked: {after.parked_for}")
         if before.version != after.version:
+            self.adopted.add(after.id)
             self._happened("an execution was adopted by another version")
         if before.status == "parked" and not after.over:
             self._happened("a parked execution was freed")

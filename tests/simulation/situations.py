@@ -19,7 +19,7 @@ SITUATIONS: frozenset[str] = frozenset(
         "logged: a body was not started: the runner's lease is not fresh",
         # The database.
         *(f"a job was {hiccup}" for hiccup in Hiccup),
-        *(f"the reply of {name} was lost" for name in ("commit", "insert_unowned", "recover", "register_runner", "send")),
+        *(f"the reply of {name} was lost" for name in ("commit", "insert_unowned", "recover", "send")),
         "a commit changed nothing, since it had been done",
         "a recover changed nothing, since it had been done",
         "a group of a dead runner was refused",
