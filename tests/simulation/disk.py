@@ -60,6 +60,8 @@ class Disk:
         """What is to happen to the n-th job of a process, by its name and n."""
         self.down: set[str] = set()
         """The processes that do not reach the database."""
+        self.outages = 0
+        """If not 0, nobody reaches it."""
         raw: Any = self._connection._raw
         raw.preupdate_hook(self._note)
         raw.set_commit_hook(self._commit)
@@ -80,11 +82,15 @@ class Disk:
     def close(self) -> None:
         self._connection.close()
 
+    def reached_by(self, process: Process) -> bool:
+        """True if a process reaches the database now."""
+        return not self.outages and process.name not in self.down
+
     def do(self, process: Process, name: str, job: Callable[[], T]) -> T:
         """A job of ``process``, with what happens to it."""
         self.jobs[process.name] += 1
         hiccup = self.hiccups.get((process.name, self.jobs[process.name]))
-        if process.name in self.down:
+        if not self.reached_by(process):
             raise StoreUnavailable("simulated: the database is down")
         if hiccup is not None and (hiccup is not Hiccup.REFUSED or name == "commit"):
             self._happened(f"a job was {hiccup}")

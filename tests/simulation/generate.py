@@ -7,7 +7,21 @@ from random import Random
 from simulation.disk import Hiccup
 from simulation.plan import Ask, Blow, Order, Plan, TaskPlan, Trip, WorkflowPlan
 
-KINDS = ("kill", "kill", "kill", "freeze", "freeze", "stop", "jump", "slow", "outage", "unfile", "block")
+KINDS = (
+    "kill",
+    "kill",
+    "kill",
+    "freeze",
+    "freeze",
+    "stop",
+    "jump",
+    "slow",
+    "outage",
+    "unfile",
+    "block",
+    "cut",
+    "restart",
+)
 
 
 def plan_of(seed: int) -> Plan:
@@ -36,7 +50,7 @@ def plan_of(seed: int) -> Plan:
         Trip(rng.randrange(places), rng.randint(1, 3), rng.randint(1, 60), rng.choice(list(Hiccup)))
         for _ in range(rng.choice([0, 0, 2, 8]))
     )
-    return Plan(seed, places, _settings(rng), generations, asks, orders, blows, trips)
+    return Plan(seed, places, _settings(rng), generations, asks, orders, blows, trips, rng.random() < 0.4)
 
 
 def _settings(rng: Random) -> dict[str, float]:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context, ContextVar, copy_context
 from heapq import heappop, heappush
 from itertools import count
+from math import inf
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -33,6 +34,10 @@ class Process:
         """The process whose threads these are: they go on while its event loop is blocked."""
         self.dead = False
         self.frozen = False
+        self.thawed = -inf
+        """When it was frozen last, in seconds."""
+        self.excused = False
+        """True if something was done to it that others may take for its death."""
         self.held: list[asyncio.Handle] = []
         self.stepped: Callable[[], None] | None = None
 
@@ -97,7 +102,7 @@ class VirtualLoop(asyncio.AbstractEventLoop):
 
     def thaw(self, process: Process) -> None:
         """Let a frozen process go on with what fell due meanwhile."""
-        process.frozen = False
+        process.frozen, process.thawed = False, self._now
         held, process.held = process.held, []
         self._ready.extend(held)
 

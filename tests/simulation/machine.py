@@ -33,8 +33,9 @@ SHORTEST, LONGEST = 0.0001, 0.01
 class SimulatedClock:
     """A process's clocks on one loop: the wall clock can be put forward and back."""
 
-    def __init__(self, loop: VirtualLoop) -> None:
+    def __init__(self, loop: VirtualLoop, machine: SimulatedMachine) -> None:
         self._loop = loop
+        self.machine = machine
         self.ahead = 0
         """Microseconds that the wall clock is ahead of the true time."""
 
@@ -51,20 +52,30 @@ class SimulatedClock:
 class SimulatedMachine(Machine):
     """One process's machine. ``chance`` decides how long things take, and what the engine draws."""
 
-    def __init__(self, loop: VirtualLoop, process: Process, disk: Disk, folder: Path, chance: Random) -> None:
-        self.clock: SimulatedClock = SimulatedClock(loop)
+    def __init__(
+        self,
+        loop: VirtualLoop,
+        process: Process,
+        disk: Disk,
+        folder: Path | None,
+        location: ServerLocation | None,
+        chance: Random,
+    ) -> None:
+        """The database belongs to a ``folder`` of leases, or is at a server's ``location``."""
+        self.clock: SimulatedClock = SimulatedClock(loop, self)
         super().__init__(self.clock, Random(chance.random()))
         self._loop = loop
         self._process = process
         self.threads = Process(f"{process}'s threads", process)
         self._disk = disk
         self._folder = folder
+        self._location = location
         self._chance = chance
         self.slow = 1.0
         """How many times longer than usual the jobs of its stores take."""
 
     def backend(self, location: Location | ServerLocation, *, allow_unsafe: bool) -> SimulatedBackend:
-        return SimulatedBackend(self._disk, self._process, self._folder)
+        return SimulatedBackend(self._disk, self._process, self._folder, self._location)
 
     def line(self, name: str, loop: asyncio.AbstractEventLoop, voice: Voice) -> SimulatedLine:
         return SimulatedLine(self._loop, self.threads, self.pause, self.randomness, voice)
@@ -173,15 +184,17 @@ class SimulatedBackend:
     """Opens the stores of the one database for a process: what it sees is a file that others use as well."""
 
     one_thread = False
-    server: ServerLocation | None = None
     payloads: Path | None = None
-    submitter = None
     transactions = None
 
-    def __init__(self, disk: Disk, process: Process, folder: Path) -> None:
+    def __init__(
+        self, disk: Disk, process: Process, folder: Path | None, server: ServerLocation | None
+    ) -> None:
         self._disk = disk
         self._process = process
-        self.folder: Path | None = folder
+        self.folder = folder
+        self.server = server
+        self.submitter = None if server is None else self.writer
 
     def writer(self) -> SimulatedStore:
         return self._disk.writer(self._process)

@@ -29,7 +29,7 @@ AGAIN = 0.2
 class Place:
     """See the module's text."""
 
-    def __init__(self, play: Play, number: int, folder: Path, chance: Random) -> None:
+    def __init__(self, play: Play, number: int, folder: Path | None, chance: Random) -> None:
         self.number = number
         self.runner: Runner | None = None
         """The runner that works here now."""
@@ -52,7 +52,12 @@ class Place:
         self._lives += 1
         self.process = process = Process(f"{self.number}.{self._lives}")
         self.machine = machine = SimulatedMachine(
-            self._loop, process, self._play.disk, self._folder, Random(self._chance.random())
+            self._loop,
+            process,
+            self._play.disk,
+            self._folder,
+            self._play.location,
+            Random(self._chance.random()),
         )
         for trip in self._play.plan.trips:
             if (trip.place, trip.life) == (self.number, self._lives):
@@ -159,6 +164,8 @@ class Place:
                 machine.slow = 1.0
             elif blow.kind == "outage":
                 self._play.disk.down.discard(process.name)
+            elif blow.kind == "restart":
+                self._play.disk.outages -= 1
             elif blow.kind == "kill" and process is self.process:
                 self.begin()
             self._ailing -= 1
@@ -168,7 +175,7 @@ class Place:
         elif blow.kind == "freeze":
             process.frozen = machine.threads.frozen = True
         elif blow.kind == "block":
-            process.frozen = True
+            process.frozen = process.excused = True
         elif blow.kind == "stop":
             self._loop.create_task(self._stop(blow.seconds), context=Context())
             return
@@ -177,8 +184,16 @@ class Place:
         elif blow.kind == "slow":
             machine.slow = 50.0
         elif blow.kind == "outage":
+            process.excused |= self._play.plan.on_server  # alone with its outage, it looks dead
             self._play.disk.down.add(process.name)
-        elif blow.kind == "unfile" and self.runner is not None:
+        elif blow.kind == "cut":
+            process.excused = True
+            self._play.server.cut(machine.threads)
+        elif blow.kind == "restart":
+            self._play.server.restart()
+            self._play.disk.outages += 1
+        elif blow.kind == "unfile" and self.runner is not None and self._folder is not None:
+            process.excused = True
             self._folder.joinpath(self.runner._engine.life.runner).unlink(missing_ok=True)
         self._loop.call_later(blow.seconds, well, context=Context())
 
@@ -187,6 +202,7 @@ class Place:
         process, machine = self.process, self.machine
         process.dead = machine.threads.dead = True
         self.runner = None
+        self._play.server.cut(machine.threads)
         for held in list(lease._held):
             if held._machine is machine:
                 held.forget()

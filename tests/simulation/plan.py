@@ -73,7 +73,7 @@ class Blow(msgspec.Struct, frozen=True, omit_defaults=True):
 
     at: float
     place: int
-    kind: Literal["kill", "freeze", "stop", "jump", "slow", "outage", "unfile", "block"]
+    kind: Literal["kill", "freeze", "stop", "jump", "slow", "outage", "unfile", "block", "cut", "restart"]
     seconds: float = 1.0
     """How long it takes until all is well again: a new process is started, the frozen one goes on."""
     steps: int = 0
@@ -102,6 +102,8 @@ class Plan(msgspec.Struct, frozen=True):
     orders: tuple[Order, ...] = ()
     blows: tuple[Blow, ...] = ()
     trips: tuple[Trip, ...] = ()
+    on_server: bool = False
+    """True if leases, locks and the bell are a server's, as on PostgreSQL; else leases are files."""
 
 
 def written(plan: Plan) -> bytes:

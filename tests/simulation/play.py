@@ -20,14 +20,17 @@ from random import Random
 from typing import Any
 
 from cloacina import Settings
+from cloacina.engine.liveness.server import presence
 from cloacina.errors import CloacinaError
 from cloacina.model import ids
 from simulation import bodies
 from simulation.disk import Change, Disk
 from simulation.loop import START, Process, Stalled, VirtualLoop
+from simulation.machine import SimulatedClock
 from simulation.place import Place
 from simulation.plan import Ask, Order, Plan
 from simulation.referee import Referee
+from simulation.server import LOCATION, Server, SimulatedSession
 from simulation.verdict import final_verdict
 
 LONGEST = 900.0
@@ -80,11 +83,16 @@ class Play:
         self.generations = [[bodies.built(one) for one in generation] for generation in plan.generations]
         for workflow in (one for generation in self.generations for one in generation):
             self.referee.workflows[workflow.name, workflow.version] = workflow
+        self.server = Server(self.loop, self.disk)
+        self.location = LOCATION if plan.on_server else None
+        leases = None if plan.on_server else folder
         self.places = [
-            Place(self, number, folder, Random(f"{plan.seed} {number}")) for number in range(plan.places)
+            Place(self, number, leases, Random(f"{plan.seed} {number}")) for number in range(plan.places)
         ]
         self.acknowledged: dict[int, list[str]] = {}
         """The executions that were acknowledged for each ask, by its number."""
+        self.runs_in: dict[str, Process] = {}
+        """In which process each runner lives."""
         self.told: dict[str, str] = {}
         """The status that somebody was told as the result of an execution."""
         self._digest = hashlib.blake2b(digest_size=12)
@@ -101,7 +109,8 @@ class Play:
         logger.addHandler(handler)
         logger.propagate = False
         try:
-            self.loop.run(self._main())
+            with _sessions_of(self.server):
+                self.loop.run(self._main())
         except Stalled as error:
             if not report.broken:
                 report.broken.append(f"the simulation stalled: {error}")
@@ -143,7 +152,21 @@ class Play:
 
     def _committed(self, process: Process | None, name: str, changes: list[Change]) -> None:
         self.note(process, "commits", name, *map(shown, changes))
+        if name == "register_runner" and process is not None:
+            self.runs_in.update((after[0], process) for _, _, after in changes if after is not None)
         self.referee.commit(process, name, changes)
+        if name == "recover":
+            for table, before, after in changes:
+                if table == "runners" and before is not None and after is not None:
+                    self._check_death(process, after[0])
+
+    def _check_death(self, by: Process | None, runner: str) -> None:
+        """Nobody may declare a runner dead whose process lives and did all that it should."""
+        lives = self.runs_in.get(runner)
+        if lives is None or lives is by or lives.dead or lives.frozen or lives.excused:
+            return
+        if self.loop.time() - lives.thawed > 2 * self.settings.lease:
+            self.broken(f"{by} declared runner {runner} dead, which lives in {lives}")
 
     # From the beginning to the end.
 
@@ -241,11 +264,17 @@ class Play:
                 if row.status == "paused":
                     self.places[0].do(lambda id=row.id: self._resume(id))  # type: ignore[misc]
             busy = self._watching or any(place.busy for place in self.places)
-            return not busy and all(
+            return not (busy or self._undead()) and all(
                 row.over or row.status == "parked" for row in self.referee.executions.values()
             )
 
         await self._until(over, "something does not go on")
+
+    def _undead(self) -> list[str]:
+        """The runners that count as alive though their process is dead."""
+        return [
+            id for id, row in self.referee.runners.items() if row.state == "alive" and self.runs_in[id].dead
+        ]
 
     async def _resume(self, id: str) -> None:
         with suppress(CloacinaError):
@@ -256,7 +285,9 @@ class Play:
         while not holds():
             if self.loop.time() > end:
                 live = [row for row in self.referee.executions.values() if not row.over]
-                self.broken(f"{what}: {live}, attempts {[self.referee.tasks[row.id] for row in live]}")
+                self.broken(
+                    f"{what}: undead {self._undead()}, live {live}, attempts {[self.referee.tasks[row.id] for row in live]}"
+                )
             await asyncio.sleep(0.5)
 
 
@@ -290,6 +321,20 @@ def _no_garbage() -> Iterator[None]:
             while gc.collect():  # what is finalized may leave more behind
                 pass
         sys.unraisablehook = before
+
+
+@contextmanager
+def _sessions_of(server: Server) -> Iterator[None]:
+    """Let sessions be those of the simulated server."""
+
+    def session(_: object, clock: SimulatedClock, __: object) -> SimulatedSession:
+        return SimulatedSession(server, clock.machine)
+
+    before, presence.ServerSession = presence.ServerSession, session  # type: ignore[misc,assignment]
+    try:
+        yield
+    finally:
+        presence.ServerSession = before  # type: ignore[misc]
 
 
 @contextmanager

@@ -56,8 +56,8 @@ class ServerSession:
         self._clock = clock
         self._randomness = randomness
         self._mailbox = Mailbox(asyncio.get_running_loop())
-        self._loop = asyncio.SelectorEventLoop()
-        self._thread = threading.Thread(target=self._serve, name="cloacina-lease", daemon=True)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
         self._opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._ended = asyncio.Event()
         self._stop, self._hurry, self._wanted = asyncio.Event(), asyncio.Event(), asyncio.Event()
@@ -77,16 +77,15 @@ class ServerSession:
     async def open(self, patience: float) -> None:
         """Connect; a server that cannot be reached is waited for ``patience`` seconds. Raises `StoreError`."""
         self._patience = patience
-        self._thread.start()
+        self._begin_thread()
         await self._opened
 
     async def close(self) -> None:
         """End the session, once what was begun is done, unless that takes too long."""
-        if self._thread.is_alive():
+        if self._loop is not None:
             self._tell(self._stop.set)
             await self._ended.wait()
-            self._thread.join()
-        self._loop.close()
+            self._end_thread()
 
     def give_up(self) -> None:
         """Let nobody wait any more for a connection that is not there."""
@@ -110,6 +109,7 @@ class ServerSession:
 
     def call(self, work: Coroutine[Any, Any, T]) -> asyncio.Future[T]:
         """Do ``work`` on the session's thread; the future belongs to the running loop."""
+        assert self._loop is not None
         return asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._loop))
 
     def begin(self, errand: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -139,27 +139,39 @@ class ServerSession:
 
     def _tell(self, call: Callable[[], None]) -> None:
         with suppress(RuntimeError):  # it is closed
-            self._loop.call_soon_threadsafe(call)
+            if self._loop is not None:
+                self._loop.call_soon_threadsafe(call)
 
     def _begin(self, errand: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        task = self._loop.create_task(errand())
+        task = asyncio.get_running_loop().create_task(errand())
         self._errands.add(task)
         task.add_done_callback(self._errands.discard)
 
-    def _serve(self) -> None:
-        try:
-            self._loop.run_until_complete(self._live())
-        finally:
-            self.post(self._ended.set)
+    def _begin_thread(self) -> None:
+        loop = self._loop = asyncio.SelectorEventLoop()
+
+        def serve() -> None:
+            try:
+                loop.run_until_complete(self._live())
+            finally:
+                self.post(self._ended.set)
+
+        self._thread = threading.Thread(target=serve, name="cloacina-lease", daemon=True)
+        self._thread.start()
+
+    def _end_thread(self) -> None:
+        assert self._loop is not None and self._thread is not None
+        self._thread.join()
+        self._loop.close()
 
     async def _live(self) -> None:
-        self._loop.create_task(self._ring_when_wanted())
-        staying = self._loop.create_task(self._stay())
-        stop = self._loop.create_task(self._stop.wait())
+        asyncio.create_task(self._ring_when_wanted())  # noqa: RUF006 - its event has it
+        staying = asyncio.create_task(self._stay())
+        stop = asyncio.create_task(self._stop.wait())
         await asyncio.wait({staying, stop}, return_when=asyncio.FIRST_COMPLETED)
         if self.leases is not None:
             await self._finish(self.leases)
-        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        tasks = self._tasks()
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -177,15 +189,15 @@ class ServerSession:
                 self._say(error)
                 self._patience -= pause
             else:
-                since = self._loop.time()
+                since = asyncio.get_running_loop().time()
                 await leases.lost.wait()
                 self.leases = None
-                if self._loop.time() - since >= STEADY:
+                if asyncio.get_running_loop().time() - since >= STEADY:
                     pause = FIRST_PAUSE
             pause = await self._rest(pause, self._stop)
 
     async def _connect(self) -> Leases:
-        leases = await Leases.open(self._location)
+        leases = await self._reach()
         try:
             self.number += 1
             if self.guest is not None:
@@ -205,6 +217,13 @@ class ServerSession:
             self._say_how(leases)
             self.post(partial(_settle, self._opened, None))
         return leases
+
+    def _tasks(self) -> list[asyncio.Task[Any]]:
+        """All that is being done on the session's thread, but for its life itself."""
+        return [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+
+    async def _reach(self) -> Leases:
+        return await Leases.open(self._location)
 
     async def _finish(self, leases: Leases) -> None:
         """Do what was begun, ring if that is due, and say goodbye."""
@@ -246,7 +265,7 @@ class ServerSession:
         return min(2 * pause, LONGEST_PAUSE)
 
     def _say(self, error: Exception) -> None:
-        now = self._loop.time()
+        now = asyncio.get_running_loop().time()
         if now - self._said >= SAY_AGAIN_AFTER:
             self._said = now
             defect = None if isinstance(error, StoreError) else error
