@@ -11,6 +11,9 @@ import msgspec
 
 from simulation.disk import Hiccup
 
+Kind = Literal["kill", "freeze", "stop", "jump", "slow", "outage", "unfile", "block", "cut", "restart"]
+"""What can happen to a process: see `simulation.place`."""
+
 
 class TaskPlan(msgspec.Struct, frozen=True, omit_defaults=True):
     """A task, and how its body behaves."""
@@ -73,7 +76,7 @@ class Blow(msgspec.Struct, frozen=True, omit_defaults=True):
 
     at: float
     place: int
-    kind: Literal["kill", "freeze", "stop", "jump", "slow", "outage", "unfile", "block", "cut", "restart"]
+    kind: Kind
     seconds: float = 1.0
     """How long it takes until all is well again: a new process is started, the frozen one goes on."""
     steps: int = 0

@@ -285,9 +285,8 @@ class Play:
         while not holds():
             if self.loop.time() > end:
                 live = [row for row in self.referee.executions.values() if not row.over]
-                self.broken(
-                    f"{what}: undead {self._undead()}, live {live}, attempts {[self.referee.tasks[row.id] for row in live]}"
-                )
+                tasks = [self.referee.tasks[row.id] for row in live]
+                self.broken(f"{what}: undead {self._undead()}, live {live}, attempts {tasks}")
             await asyncio.sleep(0.5)
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import get_args
 
 from simulation.disk import Hiccup
+from simulation.plan import Kind
 
 SITUATIONS: frozenset[str] = frozenset(
     {
         # Processes.
-        *(f"a blow: {kind}" for kind in ("kill", "freeze", "block", "stop", "jump", "slow", "outage", "unfile")),
+        *(f"a blow: {kind}" for kind in get_args(Kind)),
         "logged: runner %s lost what it owned and starts again under a new id: %s",
         "logged: the runner gives up what it owns: %s",
         "logged: bodies that did not end and are cut: %d",
