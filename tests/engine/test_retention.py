@@ -161,7 +161,7 @@ async def test_batches_are_small_and_rests_lie_between_them(monkeypatch: pytest.
 
         store.plan("prune", *[count] * 10)
         clock.advance(2 * DAY)
-        for number, rest in enumerate([20 * 0.5] * 3, 1):
+        for number, rest in enumerate([retention.REST * 0.5] * 3, 1):
             await until(lambda number=number: len(sizes) == number)  # type: ignore[misc]
             await until(lambda rest=rest: rest in clock.pending)  # type: ignore[misc]
             clock.advance(rest - 0.01)
