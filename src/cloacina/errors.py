@@ -25,6 +25,7 @@
     │   ├── ExecutionParked                set aside with a reason; it does not go on by itself
     │   ├── IdempotencyConflict            the key belongs to another submission
     │   ├── ForkRefused                    the execution cannot be forked: it has not ended, or cannot be understood
+    │   ├── ExecutionStalled               waits for something that no moving of a test's clock brings
     │   ├── CommandTimeout (TimeoutError)  the owner has not answered yet; the command stays in force
     │   └── ResultTimeout (TimeoutError)   not finished in time; it goes on
     ├── ExecutorError                      about a runner
@@ -168,6 +169,10 @@ class IdempotencyConflict(ExecutionError):
 
 class ForkRefused(ExecutionError):
     """The execution cannot be forked: it has not ended, or there is nothing to do again; nothing was stored."""
+
+
+class ExecutionStalled(ExecutionError):
+    """The execution waits for something outside: no moving of the clock of a test's runner ends it."""
 
 
 class CommandTimeout(ExecutionError, TimeoutError):

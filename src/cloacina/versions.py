@@ -13,11 +13,12 @@ tasks that have begun.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from os import PathLike
-from typing import Literal, TypeAlias, cast
+from typing import Literal, TypeAlias, TypeVar, cast
 
 from cloacina.engine.storage.backend import ServerBackend
 from cloacina.engine.upkeep.adoption import read_outline, touched
@@ -33,6 +34,8 @@ from cloacina.store.sqlite.copies.readonly import open_readonly
 from cloacina.store.sqlite.database import Database
 
 __all__ = ["Finding", "Report", "Verdict", "check"]
+
+T = TypeVar("T")
 
 PAGE = 1_000
 TOLD = 3
@@ -93,21 +96,25 @@ def check(url: str | PathLike[str], workflows: Iterable[Workflow], *, schema: st
     that cannot be opened.
     """
     own = _by_name(workflows)
+    return look(url, schema, lambda store: Report(tuple(_examine(store, own))))
+
+
+def look(url: str | PathLike[str], schema: str | None, job: Callable[[ReadStore], T]) -> T:
+    """Do ``job`` on a store that only reads the database at ``url``; blocks meanwhile. Raises as `check` does."""
     location = read_location(url, schema)
     if isinstance(location, Location):
-        return _report(_open_file(location), own)
+        with closing(_open_file(location)) as store:
+            return job(store)
     backend = ServerBackend(location)
+
+    def there() -> T:
+        with closing(backend.looking()) as store:
+            return job(store)
+
     with ThreadPoolExecutor(
         1, "cloacina-check"
     ) as thread:  # whoever calls may have an event loop on this one
-        return thread.submit(lambda: _report(backend.looking(), own)).result()
-
-
-def _report(store: ReadStore, own: dict[str, Workflow]) -> Report:
-    try:
-        return Report(tuple(_examine(store, own)))
-    finally:
-        store.close()
+        return thread.submit(there).result()
 
 
 def _open_file(location: Location) -> ReadStore:

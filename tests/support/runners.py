@@ -22,19 +22,13 @@ from cloacina.runner import Runner
 from cloacina.settings import Settings
 from cloacina.store.payloads import Payloads
 from cloacina.store.port import ReadStore, WriteStore
+from cloacina.testing.hand.machine import Even
 from support.clock import HandClock, until
 
 T = TypeVar("T")
 S = TypeVar("S", WriteStore, ReadStore)
 MEMORY = "sqlite://:memory:"
 LONG = 1e9
-
-
-class Even:
-    """Draws the middle, so that jitter changes nothing."""
-
-    def random(self) -> float:
-        return 0.5
 
 
 def runner_on(
@@ -124,9 +118,8 @@ async def crash(runner: Runner) -> None:
     works = [work for driver in engine.life.drivers.values() for work in driver.works()]
     engine.life.abandon()
     lease = engine.life.lease
-    if isinstance(lease, FileLease) and lease._metronome is not None:
-        lease._metronome.stop()
-        lease._close()
+    if isinstance(lease, FileLease):
+        lease.drop()
     await cut_off(runner)
     await engine._presence.close()
     if works:

@@ -22,6 +22,7 @@ from cloacina.engine.executors.callbacks import Callbacks
 from cloacina.engine.executors.process.place import refuse_while_loading
 from cloacina.engine.executors.roster import Roster
 from cloacina.engine.incarnation import Incarnation, Means
+from cloacina.engine.liveness.files.lease import FileLease
 from cloacina.engine.liveness.lease import Lease
 from cloacina.engine.liveness.presence import Presence, presence_of
 from cloacina.engine.liveness.recovery import Recovery
@@ -138,6 +139,28 @@ class Engine:
                 "the runner was shut down before the execution ended; the next runner goes on with it"
             )
         )
+
+    async def abandon(self) -> None:
+        """End as a kill would, in a process that goes on: nothing is given back, the runner's row stays alive.
+
+        For tests, on SQLite. What its machine was asked to write is written, unless the machine is dead too. Bodies
+        are told to stop, and those on threads are not waited for.
+        """
+        self.open = False
+        works = [work for driver in self.life.drivers.values() for work in driver.works()]
+        self.life.abandon()
+        self.means.writer.give_up()
+        self.means.reader.give_up()
+        await self.access.bell.stop()
+        await self.upkeep.stop()
+        for service in self._services:
+            await service.stop()
+        if isinstance(self.life.lease, FileLease):
+            self.life.lease.drop()
+        await self._presence.close()
+        if works:
+            await asyncio.wait(works, timeout=self.settings.cancel_grace)
+        await self._storage.close()
 
     def hurry(self) -> None:
         """A stop in progress waits no longer for bodies."""

@@ -47,6 +47,11 @@ class Callbacks:
         self._open.add(task)
         task.add_done_callback(self._open.discard)
 
+    @property
+    def busy(self) -> bool:
+        """True while any of them runs."""
+        return bool(self._open)
+
     async def finish(self) -> None:
         """Wait for those that run; one that ignores that its time is up is left behind."""
         if self._open:

@@ -134,6 +134,10 @@ class SqliteWriter:
         self._connection = connection
         self._data_version: int = connection.value("PRAGMA data_version")
 
+    def risk_power_loss(self) -> None:
+        """Wait for the disk no more. For the files of tests, which need to outlive no power cut."""
+        self._connection.rows("PRAGMA synchronous = OFF")
+
     def commit(self, group: Group) -> list[StoredExecution]:
         return groups.commit(self._connection, group)
 

@@ -73,10 +73,15 @@ class FileLease:
         return self._fd >= 0 and self._clock.monotonic() - self._renewed < self._settings.lease
 
     def release(self) -> None:
-        if self._metronome is not None:
-            self._metronome.stop()
+        self.drop()
         self._close()
         remove_file(self._path)
+
+    def drop(self) -> None:
+        """Let go as a kill would: the lock is free, and the file stays."""
+        if self._metronome is not None:
+            self._metronome.stop()
+            self._close()
 
     def forget(self) -> None:
         """In a forked child: close the copy of the descriptor, which would keep the lock alive."""
