@@ -445,7 +445,8 @@ class BlockingClient(BlockingDesk):
     workflow's model by the runner that claims the execution. ``settings`` default to `Settings.from_environment`;
     ``payloads`` are those of the runners.
 
-    Raises `ValidationError` for bad arguments, and on entering `StoreError` for a database that cannot be opened.
+    Raises `ValidationError` for bad arguments, and on entering `StoreError` for a database that cannot be opened, or
+    that is not there: a runner makes it, a client never does.
 
     Its event loop runs on a thread of its own, so it may be used from any thread and inside a running loop, but
     not by ``async def`` bodies: every call on its own loop raises `WrongThread`. After a fork, make a new one.

@@ -40,7 +40,8 @@ class Client(Desk):
     workflow's model by the runner that claims the execution. ``settings`` default to `Settings.from_environment`;
     ``payloads`` are those of the runners.
 
-    Raises `ValidationError` for bad arguments, and on entering `StoreError` for a database that cannot be opened.
+    Raises `ValidationError` for bad arguments, and on entering `StoreError` for a database that cannot be opened, or
+    that is not there: a runner makes it, a client never does.
     """
 
     def __init__(
@@ -76,7 +77,9 @@ class Client(Desk):
         if self._home[0]:
             raise RunnerClosed("a client starts once: make a new Client")
         unsafe = self._settings.allow_unsafe_server
-        storage = Storage(self._url, self._payloads, self._schema, allow_unsafe=unsafe, machine=self._machine)
+        storage = Storage(
+            self._url, self._payloads, self._schema, allow_unsafe=unsafe, make=False, machine=self._machine
+        )
         if not storage.shared:
             raise ValidationError("a database in memory belongs to its runner alone: give a client a file")
         self._home = (os.getpid(), threading.get_ident())

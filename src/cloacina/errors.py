@@ -224,7 +224,7 @@ class StoreTimeout(StoreBusy):
 
 
 class KeyBusy(StoreError):
-    """The idempotency key is being stored by a transaction that has not ended: try again when it has."""
+    """A transaction that has not ended stores the idempotency key, or has locked the table: try again when it has."""
 
 
 class StoreUnavailable(StoreError):

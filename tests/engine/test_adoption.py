@@ -19,9 +19,10 @@ from cloacina.model.status import AttemptState, ExecutionStatus, TaskState
 from cloacina.model.task import Task, task
 from cloacina.model.workflow import Workflow
 from cloacina.runner import Runner
+from cloacina.store.rows import NewExecution
 from support.clock import HandClock, turn, until
-from support.runners import Gate, by_hand, crashing, outside, runner_on, seen_outside
-from support.stores import fails, interfere
+from support.runners import Gate, by_hand, crashing, outside, runner_on, seen_outside, through
+from support.stores import fails, interfere, unsure
 
 COMPLETED, PARKED, PAUSED = ExecutionStatus.COMPLETED, ExecutionStatus.PARKED, ExecutionStatus.PAUSED
 PENDING, RUNNING = ExecutionStatus.PENDING, ExecutionStatus.RUNNING
@@ -287,6 +288,21 @@ async def test_a_look_that_fails_is_made_again(deploy: Deploy) -> None:
         interfere(runner).plan("rewrite", fails(StoreUnavailable("for now")))
         await runner.register(deploy.workflow(2))
         assert (await end(runner, id)).status is COMPLETED
+
+
+async def test_what_was_adopted_with_an_unknown_outcome_is_driven_all_the_same(deploy: Deploy) -> None:
+    """The second try finds nothing to adopt; nobody else looks, since no clock moves."""
+    deploy.gate.open()
+    async with deploy.runner(deploy.workflow()):
+        pass
+    async with deploy.runner(deploy.workflow(2)) as runner:
+        await until(lambda: not runner._engine.life.claims.unowned_work, "the first look")
+        old, engine = deploy.workflow().version, runner._engine
+        row = NewExecution("0-late", "deploy", old, PENDING, "{}", None, 0, "[]", None, 1, None)
+        await through(runner, lambda store: store.insert_unowned([row]))
+        interfere(runner).plan("rewrite", unsure(StoreUnavailable("lost after the commit")))
+        await engine._adoption.look()
+        assert (await end(runner, row.id)).context["last"] == 2
 
 
 # Setting aside.

@@ -20,6 +20,7 @@ from cloacina.errors import (
     ForkedProcess,
     IdempotencyConflict,
     RunnerClosed,
+    StoreUnavailable,
     UnknownWorkflow,
     ValidationError,
     WrongThread,
@@ -96,7 +97,7 @@ async def test_a_handle_tells_and_forks_as_its_client_does(tmp_path: Path) -> No
 
 
 async def test_an_unknown_workflow_is_refused(tmp_path: Path) -> None:
-    async with Client(tmp_path / "db") as client:
+    async with owner_on(tmp_path / "db"), Client(tmp_path / "db") as client:
         with pytest.raises(UnknownWorkflow, match="'double'.*start one that"):
             await client.submit("double")
         async with owner_on(tmp_path / "db", doubling()):
@@ -121,6 +122,17 @@ async def test_it_pauses_resumes_and_cancels(tmp_path: Path) -> None:
         assert (await handle.result()).status is ExecutionStatus.CANCELLED
 
 
+async def test_who_waits_for_what_nobody_owns_is_told_when_another_client_cancels_it(tmp_path: Path) -> None:
+    async with owner_on(tmp_path / "db", doubling()):
+        pass
+    async with Client(tmp_path / "db") as client, Client(tmp_path / "db") as other:
+        handle = await client.submit("double")
+        waiting = asyncio.create_task(handle.result())
+        await until(lambda: client._asked().hub.stored, "a waiter")
+        assert await other.cancel(handle.id) is ExecutionStatus.CANCELLED
+        assert (await asyncio.wait_for(waiting, 20)).status is ExecutionStatus.CANCELLED
+
+
 async def test_bad_inputs_store_nothing(tmp_path: Path) -> None:
     async with owner_on(tmp_path / "db", doubling()), Client(tmp_path / "db") as client:
         with pytest.raises(ValidationError, match="must be a mapping"):
@@ -129,6 +141,34 @@ async def test_bad_inputs_store_nothing(tmp_path: Path) -> None:
             await client.submit_many("double", [{"n": 1}, {"n": float("nan")}])
         assert "inputs[1]" in caught.value.__notes__[0]
         assert await client.list() == []
+
+
+async def test_it_makes_no_database(tmp_path: Path, backend: str) -> None:
+    said = "has no such schema" if backend == "postgres" else r"typo\.db is not there: start a runner"
+    for _ in range(2):
+        with pytest.raises(StoreUnavailable, match=said):
+            await Client(tmp_path / "typo.db").start()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.sqlite_only("an empty schema is tested with the store")
+async def test_an_empty_file_is_no_database_either(tmp_path: Path) -> None:
+    (tmp_path / "typo.db").touch()
+    with pytest.raises(StoreUnavailable, match=r"typo\.db is empty: start a runner"):
+        await Client(tmp_path / "typo.db").start()
+    assert (tmp_path / "typo.db").stat().st_size == 0
+
+
+async def test_it_may_wait_until_a_runner_makes_the_database(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = Client(tmp_path / "db", settings=Settings(start_patience=60.0))
+    starting = asyncio.create_task(client.start())
+    await until(lambda: "start a runner" in caplog.text, "the first try")
+    async with owner_on(tmp_path / "db", doubling()):
+        await starting
+        assert (await client.execute("double", {"n": 1})).status is COMPLETED
+        await client.shutdown()
 
 
 @pytest.mark.sqlite_only("no other database is in memory")
@@ -141,6 +181,8 @@ async def test_a_database_in_memory_has_no_clients() -> None:
 async def test_it_is_used_open_on_its_own_thread_and_in_its_own_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    async with owner_on(tmp_path / "db"):
+        pass
     client = Client(tmp_path / "db")
     with pytest.raises(RunnerClosed, match="async with Client"):
         await client.list()

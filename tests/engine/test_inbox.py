@@ -2,35 +2,17 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable
+import asyncio
 from pathlib import Path
-from typing import Any
 
 from cloacina.model.ids import new_id
 from cloacina.model.status import CommandKind, ExecutionStatus
 from cloacina.model.task import task
 from cloacina.model.workflow import Workflow
 from cloacina.store.rows import Command
-from support.clock import until
+from support.clock import turn
 from support.runners import Gate, outside, runner_on
-from support.stores import interfere
-
-
-class Late:
-    """The call has its effect, and its answer comes when the test lets it."""
-
-    def __init__(self) -> None:
-        self.done, self._go_on = threading.Event(), threading.Event()
-
-    def __call__(self, call: Callable[[], Any]) -> Any:
-        answer = call()
-        self.done.set()
-        assert self._go_on.wait(20)
-        return answer
-
-    def release(self) -> None:
-        self._go_on.set()
+from support.stores import Hold, Late, interfere
 
 
 async def test_a_command_between_a_claim_and_its_answer_is_obeyed(tmp_path: Path) -> None:
@@ -43,7 +25,7 @@ async def test_a_command_between_a_claim_and_its_answer_is_obeyed(tmp_path: Path
         store = interfere(runner)
         store.plan("commit", late)  # the end of the first, and the claim
         gate.open()
-        await until(late.done.is_set, "the claim")
+        await late.reached()
         assert handle.id not in runner._engine.life.drivers
         now = runner._engine.clock.now()
         command = Command(new_id(now), handle.id, CommandKind.CANCEL, now)
@@ -53,3 +35,27 @@ async def test_a_command_between_a_claim_and_its_answer_is_obeyed(tmp_path: Path
         late.release()
         assert (await handle.result(timeout=20)).status is ExecutionStatus.CANCELLED
         assert (await first.result(timeout=20)).status is ExecutionStatus.COMPLETED
+
+
+async def test_who_commands_what_is_just_being_claimed_here_is_told_when_it_is_obeyed(tmp_path: Path) -> None:
+    """No clock moves: nobody polls."""
+    gate, late, next_group = Gate(), Late(), Hold()
+    workflow = Workflow("one", [task(gate.pass_through, id="it")])
+    closed = Workflow("other", [task(Gate().pass_through, id="it")])
+    async with runner_on(tmp_path / "c.db", workflow, closed, window=1) as runner:
+        await runner.submit("one")
+        await gate.reached()
+        handle = await runner.submit("other")
+        interfere(runner).plan("commit", late, next_group)
+        gate.open()
+        await late.reached()
+        cancelling = asyncio.create_task(handle.cancel())
+        await turn()
+        assert handle.id not in runner._engine.life.drivers
+        late.release()
+        await next_group.reached()
+        for _ in range(5):  # it is left for the owner, and not obeyed yet
+            await runner._engine.means.reader.run(lambda store: None)
+            await turn()
+        next_group.release()
+        assert await asyncio.wait_for(cancelling, 20) is ExecutionStatus.CANCELLED

@@ -11,6 +11,7 @@ import psycopg
 import pytest
 
 from cloacina.client import Client
+from cloacina.engine.liveness.recovery import SAY_AGAIN_AFTER
 from cloacina.engine.liveness.server.doorbell import SELDOM
 from cloacina.engine.liveness.server.observer import EVERY, ServerObserver
 from cloacina.model.context.context import Context
@@ -287,7 +288,9 @@ async def test_several_may_bury_one(place: Place) -> None:
     assert [reasons(result) for result in results] == [expected] * 20
 
 
-async def test_a_suspect_that_just_writes_keeps_nobody_waiting(place: Place) -> None:
+async def test_a_suspect_that_just_writes_keeps_nobody_waiting(
+    place: Place, caplog: pytest.LogCaptureFixture
+) -> None:
     """Its row is locked: it is looked at again later, and the writer goes on with other work."""
     gate, clock = Gate(), HandClock()
     gate.open()
@@ -301,6 +304,13 @@ async def test_a_suspect_that_just_writes_keeps_nobody_waiting(place: Place) -> 
             await look(survivor, clock, EVERY + 3)
             assert (await survivor.execute("one", timeout=20)).status is COMPLETED
             assert place.state(dying_id(dying)) == "alive"
+            assert "find who holds the locks" not in caplog.text
+            for times in (1, 2):  # once a minute
+                clock.advance(SAY_AGAIN_AFTER)
+                await look(survivor, clock, 2)
+                assert (
+                    caplog.text.count(f"runner {dying_id(dying)} is dead, and what it owned cannot") == times
+                )
         await look(survivor, clock)
         assert place.state(dying_id(dying)) == "dead"
 

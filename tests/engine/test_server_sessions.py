@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
+from cloacina.client import Client
 from cloacina.clock import SystemClock, system_randomness
+from cloacina.engine.liveness.server import session as sessions
 from cloacina.engine.liveness.server.session import ServerSession
-from cloacina.errors import StoreRefused, StoreUnavailable
+from cloacina.errors import StoreBusy, StoreRefused, StoreUnavailable
+from cloacina.store.postgres import leases
 from cloacina.store.postgres.database import PostgresDatabase
 from cloacina.store.postgres.leases import Leases
 from cloacina.store.postgres.location import ServerLocation, server_location
@@ -108,6 +112,27 @@ async def test_a_ring_just_before_the_end_is_sent(session_of: MakeSession) -> No
     await until(lambda: len(theirs) == 2)
     one.ring()
     await one.close()
+
+
+async def test_a_ring_that_failed_is_tried_again(
+    session_of: MakeSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server has one lock for all notifications, and somebody else's slow commit may hold it for long."""
+    ring, failed = Leases.ring, list[int]()
+
+    async def fails(leases: Leases) -> None:
+        if len(failed) < 3:
+            failed.append(1)
+            raise StoreBusy("somebody holds the lock")
+        await ring(leases)
+
+    monkeypatch.setattr(Leases, "ring", fails)
+    monkeypatch.setattr(sessions, "LONGEST_PAUSE", 0.01)
+    one, other = await session_of(), await session_of()
+    theirs = heard_by(other)
+    one.ring()
+    await until(lambda: theirs)
+    assert (len(failed), one.number) == (3, 1), "on the same connection"
 
 
 async def test_a_lost_connection_is_made_again_and_the_bell_rings_once_everywhere(
@@ -229,3 +254,23 @@ async def test_everything_that_is_shut_in_ends_with_the_session(session_of: Make
     await one.close()
     assert done == ["errand"]
     assert not one._thread.is_alive()
+
+
+async def test_a_client_whose_start_is_given_up_leaves_no_session(
+    location: ServerLocation, postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reached = threading.Event()
+
+    async def hangs(*_: object, **__: object) -> None:
+        reached.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(leases, "connect", hangs)
+    url = f"{postgres.url()}?application_name=given_up"
+    starting = asyncio.create_task(Client(url, schema=location.schema).start())
+    await until(reached.is_set)
+    starting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+    assert [one.name for one in threading.enumerate() if one.name.startswith("cloacina-")] == []
+    await until(lambda: not postgres.sessions("application_name = 'given_up'"))

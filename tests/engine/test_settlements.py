@@ -398,6 +398,28 @@ async def test_who_still_waits_for_a_connection_when_its_body_has_failed_gets_no
     assert ledger.entries() == ["held"]
 
 
+async def test_a_settlement_that_stands_still_is_soon_ended_by_the_server(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has locked its runner's row: until it ends, nobody can declare the runner dead."""
+    monkeypatch.setattr(transaction, "_HURRY", transaction._HURRY.replace("'5s'", "'50ms'"))
+    answered, frozen = transaction.PostgresTransaction._answered, list[bool]()
+
+    async def freeze(own: transaction.PostgresTransaction, work: Any) -> Any:
+        found = await answered(own, work)
+        if not frozen and isinstance(found, list) and "fenced" in found[0]:
+            frozen.append(True)
+            await until(lambda: not ledger.server.sessions(SESSIONS), "the end of the session")
+        return found
+
+    monkeypatch.setattr(transaction.PostgresTransaction, "_answered", freeze)
+    async with ledger.runner(writing(ledger, timeout=600.0)) as runner:
+        result = await runner.execute("writing", {"entry": "once"})
+        assert (result.status, frozen) == (COMPLETED, [True])
+    assert (ledger.entries(), ledger.together()) == (["once"], True)
+    assert ledger.attempts() == [LOST, DONE]
+
+
 async def test_who_waits_for_something_else_holds_no_connection(ledger: Ledger) -> None:
     clock, ready = HandClock(), False
     inner = writing(ledger)

@@ -199,6 +199,9 @@ class SimulatedBackend:
     def writer(self) -> SimulatedStore:
         return self._disk.writer(self._process)
 
+    def visitor(self) -> SimulatedStore:
+        return self.writer()
+
     def reader(self) -> SimulatedStore:
         return self._disk.reader(self._process)
 

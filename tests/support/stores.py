@@ -55,6 +55,15 @@ class Hold:
         await until(self._reached.is_set, "the call that is held")
 
 
+class Late(Hold):
+    """The call has its effect, and its answer comes when the test lets it."""
+
+    def __call__(self, call: Call) -> Any:
+        answer = call()
+        super().__call__(lambda: None)
+        return answer
+
+
 class Interference:
     """A `WriteStore` around another. ``groups`` has every group that was sent, in order."""
 

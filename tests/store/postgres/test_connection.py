@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import closing
 
+import asyncpg
 import pytest
 
 from cloacina.errors import ForkedProcess, StoreBusy, StoreRefused, StoreTimeout, StoreUnavailable
@@ -151,3 +152,35 @@ def test_a_commit_that_the_server_makes_a_rollback_is_told(connection: Connectio
         with pytest.raises(StoreRefused):
             connection.change("INSERT INTO meta (key) VALUES ('lost')")
     assert connection.rows("SELECT key FROM meta") == []
+
+
+def test_a_session_that_cannot_be_rolled_back_is_left(
+    connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else it would stay in its broken transaction, and refuse all that comes later."""
+    before, execute = backend(connection), asyncpg.Connection.execute
+
+    async def cancelled(raw: asyncpg.Connection, text: str, *more: object) -> str:
+        if text == "ROLLBACK":
+            raise asyncpg.QueryCanceledError("somebody cancels it")
+        return str(await execute(raw, text, *more))
+
+    with monkeypatch.context() as patch, pytest.raises(StoreUnavailable, match="42P01"):
+        patch.setattr(asyncpg.Connection, "execute", cancelled)
+        with connection.transaction():
+            connection.records("SELECT * FROM nothing")
+    assert connection.value("SELECT count(*) FROM meta") == 0
+    assert backend(connection) != before
+
+
+def test_there_is_no_transaction_within_another(connection: Connection) -> None:
+    """The COMMIT of the inner one would end the outer one half way."""
+    with pytest.raises(RuntimeError, match="within another"), connection.transaction():
+        connection.change("INSERT INTO meta (key) VALUES ('lost')")
+        with connection.transaction():
+            pass
+    with pytest.raises(RuntimeError, match="within another"), connection.snapshot(), connection.transaction():
+        pass
+    with connection.transaction(), connection.snapshot():
+        connection.change("INSERT INTO meta (key) VALUES ('kept')")
+    assert connection.rows("SELECT key FROM meta") == [("kept",)]

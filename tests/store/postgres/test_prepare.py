@@ -14,6 +14,7 @@ from cloacina.store.postgres import prepare as preparing
 from cloacina.store.postgres.database import PostgresDatabase
 from cloacina.store.postgres.location import server_location
 from cloacina.store.postgres.prepare import prepare
+from cloacina.store.postgres.server.connect import SETTINGS
 from cloacina.store.postgres.server.connection import Connection
 from support.postgres.server import PostgresServer
 
@@ -74,6 +75,30 @@ def test_a_migration_that_fails_changes_nothing(
     assert shape(postgres, schema) == before
 
 
+def test_a_migration_may_take_longer_than_a_statement(
+    postgres: PostgresServer, schema: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That of a large database would else be tried again and again, and never done."""
+    with closing(opened(postgres, schema)) as connection:
+        prepare(connection)
+    seen = "CREATE TABLE seen AS SELECT current_setting('statement_timeout') AS limits;"
+    monkeypatch.setattr(preparing, "MIGRATIONS", (*MIGRATIONS, seen))
+    deadlines: list[float | None] = []
+    answered = Connection._answered
+
+    async def asked(connection: Connection, job: Any, deadline: float | None) -> Any:
+        deadlines.append(deadline)
+        return await answered(connection, job, deadline)
+
+    monkeypatch.setattr(Connection, "_answered", asked)
+    with closing(opened(postgres, schema)) as connection:
+        prepare(connection)
+        assert postgres.execute(f"SELECT limits FROM {schema}.seen") == [("0",)]
+        assert deadlines.count(None) == 1, "nor does the client hang up"
+        [(after,)] = connection.records("SELECT current_setting('statement_timeout')")
+    assert after == SETTINGS["statement_timeout"]
+
+
 def test_no_more_than_the_right_to_create_is_needed(postgres: PostgresServer, schema: str) -> None:
     url = postgres.create_database(f"bare_{schema}")
     postgres.execute(f"CREATE ROLE maker_{schema} LOGIN PASSWORD 'x'")
@@ -112,6 +137,21 @@ def test_a_schema_of_somebody_else_is_left_alone(postgres: PostgresServer, schem
     ):
         prepare(connection)
     assert shape(postgres, schema) == before
+
+
+@pytest.mark.parametrize("made", [False, True])
+def test_whoever_makes_none_leaves_what_is_missing_or_empty(
+    postgres: PostgresServer, schema: str, made: bool
+) -> None:
+    if made:
+        postgres.execute(f"CREATE SCHEMA {schema}")
+    with (
+        closing(opened(postgres, schema)) as connection,
+        pytest.raises(StoreUnavailable, match="start a runner"),
+    ):
+        prepare(connection, make=False)
+    assert bool(postgres.execute("SELECT 1 FROM pg_namespace WHERE nspname = %s", schema)) is made
+    assert shape(postgres, schema) == []
 
 
 def test_a_newer_schema_is_refused(postgres: PostgresServer, schema: str) -> None:

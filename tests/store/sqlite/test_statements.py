@@ -14,6 +14,7 @@ import cloacina.store
 from cloacina.errors import StoreRefused
 from cloacina.model.status import AttemptState, ExecutionStatus, Reason
 from cloacina.store.rows import Checkpoint, Command, ExecutionFilter, Fork, Group, Item, Rewrite, Shift
+from cloacina.store.sqlite.file.connection import Connection
 from store.make import ME, Stores, claim, end, new, progress, runner, start, submit
 
 SOURCES = sorted(Path(cloacina.store.__file__).parent.rglob("*.py"))
@@ -118,6 +119,20 @@ def test_a_transaction_that_was_left_open_is_ended_by_the_next_call(stores: Stor
     raw(stores).execute("BEGIN IMMEDIATE; DELETE FROM runners")
     stores.writer.commit(Group(ME, 1, ()))
     assert [row.id for row in stores.reader.runners()] == [ME]
+
+
+def test_there_is_no_transaction_within_another(stores: Stores) -> None:
+    """The COMMIT of the inner one would end the outer one half way."""
+    connection: Connection = stores.writer._connection  # type: ignore[attr-defined]
+    for outer in (connection.transaction, connection.snapshot):
+        with pytest.raises(RuntimeError, match="within another"), outer():
+            connection.rows("SELECT 1 FROM meta")
+            with connection.transaction():
+                pass
+        assert not raw(stores).in_transaction
+    with connection.transaction(), connection.snapshot():
+        stores.writer._connection.change("DELETE FROM runners")  # type: ignore[attr-defined]
+    assert stores.reader.runners() == []
 
 
 def raw(stores: Stores) -> apsw.Connection:

@@ -18,6 +18,9 @@ from cloacina.store.port import WriteStore
 
 log = get_logger("recovery")
 
+SAY_AGAIN_AFTER = 60.0
+"""Seconds for which a dead runner's row is locked by somebody else, until that is told, and told again."""
+
 
 class Recovery:
     """The sweep of one engine: see the module's text. ``found`` is called when there may be new work."""
@@ -33,6 +36,8 @@ class Recovery:
         self._observer = observer
         self._clock = clock
         self._found = found
+        self._busy: dict[str, float] = {}
+        """Dead runners whose rows are locked, and since when; or when that was told."""
         self.me = ""
         """The id of this process's own runner."""
 
@@ -70,9 +75,24 @@ class Recovery:
                 return None
 
         freed = await self._writer.run(once)
+        if freed is None:
+            self._say_busy(runner)
+            return False
+        self._busy.pop(runner, None)
         if freed:
             log.warning("runner %s is dead (%s); executions freed: %d", runner, reason, freed)
-        return freed is not None
+        return True
+
+    def _say_busy(self, runner: str) -> None:
+        """Say that a runner stays busy, once in a while: a moment is nothing unusual."""
+        now = self._clock.monotonic()
+        if now - self._busy.setdefault(runner, now) >= SAY_AGAIN_AFTER:
+            self._busy[runner] = now
+            log.warning(
+                "runner %s is dead, and what it owned cannot be freed: for a minute somebody has had its row locked; "
+                "it is tried again, find who holds the locks",
+                runner,
+            )
 
     async def _bury(self) -> bool:
         buried = False

@@ -33,6 +33,9 @@ class Backend(Protocol):
     """Where payloads are kept that are too large for the database; None if the user must say."""
     server: ServerLocation | None
     writer: Callable[[], WriteStore]
+    """Makes the database if there is none."""
+    visitor: Callable[[], WriteStore]
+    """The writer of a database that somebody else has made; `StoreUnavailable` if nobody has."""
     submitter: Callable[[], WriteStore] | None
     """None if submits wait for nobody but the writer."""
     reader: Callable[[], ReadStore]
@@ -63,6 +66,7 @@ class FileBackend:
         self.payloads = self._database.payloads
         self.one_thread = self.folder is None
         self.writer: Callable[[], WriteStore] = self._database.writer
+        self.visitor: Callable[[], WriteStore] = partial(self._database.writer, make=False)
         self.reader: Callable[[], ReadStore] = self._database.reader
         self.check_files = self._database.check_files
         self.signature = self._database.wal_signature
@@ -97,6 +101,7 @@ class ServerBackend:
         database = PostgresDatabase(location, allow_unsafe=allow_unsafe)
         self.server: ServerLocation | None = location
         self.writer: Callable[[], WriteStore] = database.writer
+        self.visitor: Callable[[], WriteStore] = partial(database.writer, make=False)
         self.submitter: Callable[[], WriteStore] | None = database.submitter
         self.reader: Callable[[], ReadStore] = database.reader
         self.looking: Callable[[], ReadStore] = database.looking

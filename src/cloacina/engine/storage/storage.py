@@ -43,10 +43,13 @@ class Storage:
         schema: str | None = None,
         *,
         allow_unsafe: bool = False,
+        make: bool = True,
         machine: Machine | None = None,
     ) -> None:
+        """Unless it is to ``make`` the database, one that is not there is an error when it is opened."""
         self.machine = machine or Machine()
         self._backend = self.machine.backend(read_location(url, schema), allow_unsafe=allow_unsafe)
+        self._writing = self._backend.writer if make else self._backend.visitor
         self._payloads = payloads
         self._joining: JoiningStore | None = None
 
@@ -152,10 +155,10 @@ class Storage:
 
     def _open_writer(self) -> WriteStore:
         if self._payloads is None:
-            return self._backend.writer()
+            return self._writing()
         folder = self._backend.payloads
         self._payloads.check(folder)
-        store = self._backend.writer()
+        store = self._writing()
         try:
             self._home = PayloadHome(store.instance(), folder)
         except BaseException:

@@ -64,8 +64,9 @@ _OWNED = """
     SELECT id FROM executions
     WHERE owner = ?1 AND status IN ('pending', 'running', 'paused', 'parked') ORDER BY id"""
 
-# An execution that nobody can read would be claimed, and bring its runner down, for ever.
-_PARK = "UPDATE executions SET status = 'parked', owner = NULL WHERE id = ?1"
+# An execution that nobody can read would be claimed, and bring its runner down, for ever. The claim is committed by
+# now, so by now it may be somebody else's.
+_PARK = "UPDATE executions SET status = 'parked', owner = NULL WHERE id = ?1 AND owner = ?2"
 _TELL = "INSERT INTO events (execution, at, kind, detail) VALUES (?1, ?2, 'parked', ?3)"
 
 
@@ -99,7 +100,7 @@ def claimable(connection: Connection, request: ClaimRequest) -> bool:
 
 
 def claimed(
-    connection: Connection, found: Sequence[asyncpg.Record], request: ClaimRequest
+    connection: Connection, runner: str, found: Sequence[asyncpg.Record], request: ClaimRequest
 ) -> list[StoredExecution]:
     """What the statement took, highest priority first, then oldest, with attempts and commands."""
     if not wanted(request):
@@ -111,7 +112,7 @@ def claimed(
         tried = executions.attempts_of(connection, ids)
         taken = executions.read(connection.location, [(*row, tried.get(row[0], ())) for row in rows])
     except StoreCorrupt:
-        return _load_or_park(connection, ids, request.now)
+        return _load_or_park(connection, runner, ids, request.now)
     taken.sort(key=lambda stored: (-stored.priority, stored.id))
     # Commands are left for owners only.
     begun = commands.attach(connection, [stored for stored in taken if stored.started is not None])
@@ -122,23 +123,23 @@ def claimed(
 def owned(connection: Connection, runner: str, now: int) -> list[StoredExecution]:
     """Every live execution that ``runner`` owns, with attempts and commands."""
     ids = [id for (id,) in connection.rows(_OWNED, (runner,))]
-    return _load_or_park(connection, ids, now)
+    return _load_or_park(connection, runner, ids, now)
 
 
-def _load_or_park(connection: Connection, ids: Sequence[str], now: int) -> list[StoredExecution]:
+def _load_or_park(connection: Connection, runner: str, ids: Sequence[str], now: int) -> list[StoredExecution]:
     try:
         return commands.attach(connection, executions.load(connection, ids, attempts=True))
     except StoreCorrupt:
-        return [row for id in ids for row in _load_one_or_park(connection, id, now)]
+        return [row for id in ids for row in _load_one_or_park(connection, runner, id, now)]
 
 
-def _load_one_or_park(connection: Connection, id: str, now: int) -> list[StoredExecution]:
+def _load_one_or_park(connection: Connection, runner: str, id: str, now: int) -> list[StoredExecution]:
     try:
         return commands.attach(connection, executions.load(connection, [id], attempts=True))
     except StoreCorrupt as error:
         with connection.transaction():
-            connection.change(_PARK, (id,))
-            connection.change(_TELL, (id, now, str(error)))
+            if connection.change(_PARK, (id, runner)):
+                connection.change(_TELL, (id, now, str(error)))
         return []
 
 

@@ -43,15 +43,16 @@ class PostgresDatabase:
         self.location = location
         self._allow_unsafe = allow_unsafe
 
-    def writer(self) -> PostgresWriter:
+    def writer(self, *, make: bool = True) -> PostgresWriter:
         """Make the schema if there is none, check and migrate it, and open the store that writes.
 
-        Raises `StoreError`, and leaves nothing open then.
+        Raises `StoreError`, and leaves nothing open then. Unless it is to ``make`` a schema, one that is not there is
+        `StoreUnavailable`.
         """
         connection = Connection(self.location)
         try:
             check_server(connection, allow_unsafe=self._allow_unsafe)
-            prepare(connection)
+            prepare(connection, make=make)
         except BaseException:
             connection.close()
             raise

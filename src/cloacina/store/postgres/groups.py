@@ -195,7 +195,7 @@ def _claimed(
     try:
         if written is None:
             return claims.owned(connection, group.runner, group.claim.now)
-        return claims.claimed(connection, written, group.claim)
+        return claims.claimed(connection, group.runner, written, group.claim)
     except StoreBusy as busy:
         raise StoreUnavailable(f"the group is stored, and what it claimed is not read: {busy}") from busy
 

@@ -29,15 +29,21 @@ _KNOW = """
 _DRAWN = "INSERT INTO meta (key, value) VALUES ('instance', ?1), ('epoch', '1'), ('bell', ?2)"
 
 
-def prepare(connection: Connection) -> None:
+def prepare(connection: Connection, *, make: bool = True) -> None:
     """Check that the schema is ours, and make or migrate it if that is needed.
 
     Raises `StoreCorrupt` if it is somebody else's, `SchemaTooNew`, and `StoreUnavailable` if the schema is not there
-    and the role may not create it.
+    and the role may not create it, or is not to ``make`` it.
     """
     for left in reversed(range(_TRIES)):
         try:
-            if schema_version(connection) < len(MIGRATIONS):
+            version = schema_version(connection)
+            if not version and not make:
+                raise StoreUnavailable(
+                    f"database {connection.location} has no such schema, or an empty one: start a runner, which makes "
+                    "it, or create the tenant (cloacina.tenants), or correct schema="
+                )
+            if version < len(MIGRATIONS):
                 _make_or_migrate(connection)
             return
         except (StoreBusy, StoreRefused):  # somebody makes the same objects just now

@@ -53,8 +53,8 @@ def _stored(connection: Connection, rows: Sequence[NewExecution]) -> int:
         if not isinstance(busy.__cause__, asyncpg.LockNotAvailableError):
             raise
         raise KeyBusy(
-            f"database {connection.location}: a transaction that has not ended stores the same idempotency key; "
-            "nothing was stored: try again when it has ended"
+            f"database {connection.location}: a transaction that has not ended stores the same idempotency key, or has "
+            "locked the table (CREATE INDEX, ALTER TABLE); nothing was stored: try again when it has ended"
         ) from busy
 
 

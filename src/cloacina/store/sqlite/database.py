@@ -31,7 +31,7 @@ from cloacina.store.rows import (
 from cloacina.store.sqlite import claims, groups, unowned
 from cloacina.store.sqlite.copies.partial import being_made
 from cloacina.store.sqlite.file.connection import Connection, create
-from cloacina.store.sqlite.file.prepare import prepare
+from cloacina.store.sqlite.file.prepare import missing, prepare
 from cloacina.store.sqlite.reads import load
 
 
@@ -70,21 +70,24 @@ class Database:
         """The folder for payload files; None in memory. It is not made here."""
         return self._location.payloads
 
-    def writer(self) -> SqliteWriter:
+    def writer(self, *, make: bool = True) -> SqliteWriter:
         """Make the file if there is none, check and migrate it, and open the store that writes.
 
         Raises `StoreCorrupt`, `SchemaTooNew`, `StoreUnavailable`, `StoreBusy` or `ForkedProcess`, and leaves
-        nothing open then.
+        nothing open then. Unless it is to ``make`` a database, one that is not there is `StoreUnavailable`.
         """
         if self._location.path is not None:
             if being_made(self._location.path):
                 raise StoreUnavailable(
                     f"database {self._location} is being restored: start again when that has ended"
                 )
-            create(self._location.path)
+            if make:
+                create(self._location.path)
+            elif not self._location.path.exists():
+                raise missing(self._location, "is not there")
         connection = Connection(self._location, busy_timeout=self._busy_timeout)
         try:
-            prepare(connection)
+            prepare(connection, make=make)
             connection.follow_wal()
         except BaseException:
             connection.close(checkpoint=False)

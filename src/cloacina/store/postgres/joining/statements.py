@@ -131,8 +131,9 @@ class PostgresJoining:
             if sqlstate(error) not in _STUCK:
                 raise
             raise KeyBusy(
-                f"a transaction that has not ended stores the idempotency key {key!r} in database {self.location}; "
-                "nothing was stored, and your transaction is as it was: try again when that has ended"
+                f"a transaction that has not ended stores the idempotency key {key!r} in database {self.location}, or "
+                "has locked the table (CREATE INDEX, ALTER TABLE); nothing was stored, and your transaction is as it "
+                "was: try again when that has ended"
             ) from error
         yield _RELEASE, ()
         return holder

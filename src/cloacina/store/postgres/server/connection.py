@@ -83,7 +83,12 @@ class Connection:
 
     @contextlib.contextmanager
     def transaction(self) -> Generator[None, None, None]:
-        """A transaction that writes: committed at the end, rolled back if anything is raised."""
+        """A transaction that writes: committed at the end, rolled back if anything is raised.
+
+        There is none within another, or within a snapshot: its end would be the end of both.
+        """
+        if self._in_transaction:
+            raise RuntimeError("a transaction within another one: take the inner one out")
         self._begin(_BEGIN)
         try:
             yield

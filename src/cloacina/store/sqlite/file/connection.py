@@ -47,7 +47,9 @@ PRAGMA wal_autocheckpoint = 0;
 class Connection:
     """A connection of this process. Every error that it raises is one of `StoreError`."""
 
-    __slots__ = ("_busy_ms", "_identity", "_pid", "_raw", "_stopped", "_wal", "location", "read_only")
+    __slots__ = (
+        "_busy_ms", "_identity", "_pid", "_raw", "_stopped", "_wal", "_within", "location", "read_only",
+    )  # fmt: skip
 
     def __init__(self, location: Location, *, busy_timeout: float, read_only: bool = False) -> None:
         """Open the database at ``location``, which exists; a lock is waited for ``busy_timeout`` seconds.
@@ -62,6 +64,7 @@ class Connection:
         self._busy_ms = round(busy_timeout * 1000)
         self._stopped: StoreError | None = None
         self._wal: Wal | None = None
+        self._within = False
         try:
             flags = apsw.SQLITE_OPEN_READONLY if read_only else apsw.SQLITE_OPEN_READWRITE
             self._raw = apsw.Connection(str(location), flags=flags)
@@ -114,11 +117,15 @@ class Connection:
     def transaction(self) -> Generator[None, None, None]:
         """A transaction that writes: committed at the end, rolled back if anything is raised.
 
-        When it ends without an error, what it wrote is on the disk, in the log that belongs to the file.
+        When it ends without an error, what it wrote is on the disk, in the log that belongs to the file. There is none
+        within another, or within a snapshot: its end would be the end of both.
         """
+        if self._within:
+            raise RuntimeError("a transaction within another one: take the inner one out")
         if self._stopped is not None:
             raise type(self._stopped)(*self._stopped.args)
         self._roll_back()
+        self._within = True
         try:
             self._run("BEGIN IMMEDIATE")
             yield
@@ -129,6 +136,7 @@ class Connection:
             self._stopped = error
             raise
         finally:
+            self._within = False
             self._roll_back()
 
     @contextlib.contextmanager
@@ -138,9 +146,11 @@ class Connection:
             yield
             return
         self._run("BEGIN DEFERRED")
+        self._within = True
         try:
             yield
         finally:
+            self._within = False
             self._roll_back()
 
     def follow_wal(self) -> None:

@@ -31,19 +31,29 @@ _PAUSES = 100
 """How often the journal mode is tried again, after as many milliseconds as there were tries: about 5 s."""
 
 
-def prepare(connection: Connection) -> None:
+def prepare(connection: Connection, *, make: bool = True) -> None:
     """Check that the database is ours and sound, set its journal mode, and migrate it if it is older.
 
     Nothing is written to a database that is refused. Raises `StoreCorrupt` if it is damaged or somebody
-    else's, `SchemaTooNew`, and `StoreUnavailable` where it cannot have a write-ahead log.
+    else's, `SchemaTooNew`, and `StoreUnavailable` where it cannot have a write-ahead log, and for an empty one
+    unless it is to ``make`` that a database.
     """
     version = recognise(connection)
     if version:
         _check(connection)
+    elif not make:
+        raise missing(connection.location, "is empty")
     _use_wal(connection)
     if version < len(MIGRATIONS):
         with connection.transaction():
             _migrate(connection, recognise(connection))
+
+
+def missing(location: object, how: str) -> StoreUnavailable:
+    """The error of somebody who makes no database, about one that nobody has made."""
+    return StoreUnavailable(
+        f"database {location} {how}: start a runner, which makes it, or give another path"
+    )
 
 
 def recognise(connection: Connection) -> int:
