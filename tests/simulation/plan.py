@@ -99,7 +99,7 @@ class Plan(msgspec.Struct, frozen=True):
 
     seed: int
     places: int
-    settings: dict[str, float]
+    settings: dict[str, int | float]
     generations: tuple[tuple[WorkflowPlan, ...], ...]
     asks: tuple[Ask, ...]
     orders: tuple[Order, ...] = ()
