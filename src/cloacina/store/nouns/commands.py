@@ -56,7 +56,10 @@ SKIP_UNSTARTED = """
     FROM jsonb_each(?3) AS sent
     WHERE NOT EXISTS (SELECT 1 FROM attempts WHERE execution = ?1 AND task = sent.value ->> 0)"""
 
-CANCEL = "UPDATE executions SET status = 'cancelled', finished = ?2, wake_at = NULL WHERE id = ?1"
+# What was parked is not any more: why it was stays in its events.
+CANCEL = """
+    UPDATE executions SET status = 'cancelled', finished = ?2, wake_at = NULL, error = NULL, parked_for = NULL
+    WHERE id = ?1"""
 
 # Its workflow may have a timeout, whose clock runs on: the next runner that looks at it will know.
 PAUSE = """

@@ -20,7 +20,8 @@ _PENDING = """
     SELECT (SELECT count(*) FROM executions INDEXED BY executions_claim
             WHERE owner IS NULL AND status IN ('pending', 'running') AND wake_at IS NULL)
         + (SELECT count(*) FROM executions INDEXED BY executions_wake
-            WHERE owner IS NULL AND status IN ('pending', 'running', 'paused') AND wake_at IS NOT NULL)
+            WHERE owner IS NULL AND status IN ('pending', 'running', 'paused') AND wake_at IS NOT NULL
+                AND status <> 'paused')
         + (SELECT count(*) FROM executions INDEXED BY executions_status
             WHERE status <> 'completed' AND status IN ('paused', 'parked') AND owner IS NULL)"""
 

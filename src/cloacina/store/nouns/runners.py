@@ -32,7 +32,13 @@ INTERRUPT = """
     WHERE runner = ?1 AND state IN ('running', 'deferred')
         AND execution IN (SELECT value ->> 0 FROM jsonb_each(?4))"""
 
-FREE = "UPDATE executions SET owner = NULL WHERE id IN (SELECT value ->> 0 FROM jsonb_each(?1))"
+# The clock of a paused one may run on, as after `commands.PAUSE`: the next runner that looks at it will know.
+FREE = """
+    UPDATE executions
+    SET owner = NULL,
+        wake_at = CASE WHEN status = 'paused' AND started IS NOT NULL THEN coalesce(wake_at, CAST(?2 AS BIGINT))
+            ELSE wake_at END
+    WHERE id IN (SELECT value ->> 0 FROM jsonb_each(?1))"""
 
 ORPHANS = """
     SELECT DISTINCT owner FROM executions INDEXED BY executions_owner
@@ -89,7 +95,7 @@ def free(session: Session, runner: str, reason: Reason, now: int, *, has_command
     session.change(INTERRUPT, (runner, reason, now, ids))
     kind = "released" if stopped else "recovered"
     events.tell(session, [Event(id, now, kind, f"runner {runner}: {reason}") for id in owned])
-    session.change(FREE, (ids,))
+    session.change(FREE, (ids, now))
     if has_commands:
         commands.settle(session, owned)
     return len(owned)
