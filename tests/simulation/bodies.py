@@ -25,7 +25,7 @@ def built(plan: WorkflowPlan) -> Workflow:
     for task in plan.tasks:
         rule = {} if task.rule is None else {"trigger_rules": condition_from_json(task.rule)}
         workflow.task(
-            _body(task),
+            _body(task, workflow),
             id=task.id,
             dependencies=task.after,
             retry=RetryPolicy(
@@ -39,12 +39,13 @@ def built(plan: WorkflowPlan) -> Workflow:
     return workflow.validate()
 
 
-def _body(task: TaskPlan) -> Callable[[Context, TaskHandle], Awaitable[None]]:
+def _body(task: TaskPlan, workflow: Workflow) -> Callable[[Context, TaskHandle], Awaitable[None]]:
     async def body(ctx: Context, handle: TaskHandle) -> None:
         referee, process = referees.get(), here.get()
         assert process is not None
         me = (handle.execution, handle.task, handle.attempt)
         referee.begins(process, *me)
+        referee.conduct.begins(*me, workflow, ctx.to_dict())
         inside = True
         try:
             if task.waits:

@@ -38,7 +38,19 @@ def plan_of(seed: int) -> Plan:
         Trip(rng.randrange(places), rng.randint(1, 3), rng.randint(1, 60), rng.choice(list(Hiccup)))
         for _ in range(rng.choice([0, 0, 2, 8]))
     )
+    trips += _trouble(rng, places)
     return Plan(seed, places, _settings(rng), generations, asks, orders, blows, trips, rng.random() < 0.4)
+
+
+def _trouble(rng: Random, places: int) -> tuple[Trip, ...]:
+    """Now and then a database in trouble: hiccups one after the other, so that what is tried again fails again."""
+    if rng.random() < 0.7:
+        return ()
+    place, life, first = rng.randrange(places), rng.randint(1, 2), rng.randint(8, 60)
+    kinds = rng.choice([[Hiccup.REPLY_LOST, Hiccup.TIMEOUT], [Hiccup.TIMEOUT], [Hiccup.BUSY]])
+    return tuple(
+        Trip(place, life, first + n, kinds[min(n, len(kinds) - 1)]) for n in range(rng.choice([2, 3, 6, 10]))
+    )
 
 
 def _settings(rng: Random) -> dict[str, float]:

@@ -184,10 +184,10 @@ class _Step(asyncio.TimerHandle):
     def _run(self) -> None:
         process = self._context.get(here)
         if process is not None:
-            if process.dead:
-                return
-            if process.frozen:
-                process.held.append(self)
+            if process.dead or process.frozen:
+                process.held.append(
+                    self
+                )  # of a dead one too: its tasks must not be collected, and complain of that
                 return
             if process.stepped is not None:
                 process.stepped()

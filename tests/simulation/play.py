@@ -21,9 +21,10 @@ from typing import Any
 
 from cloacina import Settings
 from cloacina.engine.liveness.server import presence
-from cloacina.errors import CloacinaError
+from cloacina.errors import CloacinaError, CommandTimeout
 from cloacina.model import ids
 from simulation import bodies
+from simulation.conduct import Conduct
 from simulation.disk import Change, Disk
 from simulation.loop import START, Process, Stalled, VirtualLoop
 from simulation.machine import SimulatedClock
@@ -78,7 +79,9 @@ class Play:
         self.report = Report(plan)
         self.loop = VirtualLoop(lambda text: self.broken(f"nobody caught an error: {text}"))
         self.referee = Referee(self.broken, self.happened, int(plan.settings["async_slots"]))
+        self.referee.conduct = Conduct(self.referee, plan, self.loop.time, self.broken)
         self.disk = Disk(self._committed, self.happened)
+        self._last_job: tuple[Process | None, int] = (None, 0)
         self.settings = Settings(**plan.settings)  # type: ignore[arg-type]
         self.generations = [[bodies.built(one) for one in generation] for generation in plan.generations]
         for workflow in (one for generation in self.generations for one in generation):
@@ -154,6 +157,10 @@ class Play:
         self.note(process, "commits", name, *map(shown, changes))
         if name == "register_runner" and process is not None:
             self.runs_in.update((after[0], process) for _, _, after in changes if after is not None)
+        job = (process, 0 if process is None else self.disk.jobs[process.name])
+        if process is not None and job == self._last_job:
+            self.broken(f"{process} does {name} in more than one transaction")
+        self._last_job = job
         self.referee.commit(process, name, changes)
         if name == "recover":
             for table, before, after in changes:
@@ -241,6 +248,8 @@ class Play:
                 status = await getattr(runner, order.kind)(id)
             except CloacinaError as error:
                 self.happened(f"{order.kind} was refused: {type(error).__name__}")
+                if isinstance(error, CommandTimeout) and not (self.plan.blows or self.plan.trips):
+                    self.broken(f"nobody carried out {order}, and nothing was in the way: {error}")
                 continue
             self.note(place.process, order.kind, id, "is", status)
             self.happened(f"{order.kind} found it {status}")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cloacina.errors import ExecutionError
 from cloacina.model.status import AttemptState, ExecutionStatus, check_move
@@ -16,11 +16,17 @@ from simulation.disk import Change
 from simulation.loop import Process
 from simulation.rows import AttemptRow, CommandRow, ExecutionRow, RunnerRow
 
+if TYPE_CHECKING:
+    from simulation.conduct import Conduct
+
 FOLLOWS_A_CRASH = {"crash", "lost_lease"}
 
 
 class Referee:
     """See the module's text. ``failed`` is told of each broken promise, ``happened`` of each rare situation."""
+
+    conduct: Conduct
+    """What it also looks at."""
 
     def __init__(self, failed: Callable[[str], None], happened: Callable[[str], None], slots: int) -> None:
         self._failed = failed
@@ -70,6 +76,7 @@ class Referee:
             self._attempt(before, after, name)
         for id in touched:
             self._whole(id, name)
+        self.conduct.commit(changes, name)
 
     def _execution(self, old: tuple[Any, ...] | None, new: tuple[Any, ...] | None, name: str) -> str:
         before, after = _row(ExecutionRow, old), _row(ExecutionRow, new)

@@ -213,3 +213,17 @@ def test_a_group_of_unknown_outcome_is_never_halved_for_its_slowness(stores: Sto
     written = job(store)  # type: ignore[arg-type]
     assert {(group.number, len(group.items)) for group in store.groups} == {(1, 2)}
     assert (written.number, written.refused) == (1, {})
+
+
+def test_the_number_of_a_group_that_was_given_up_in_doubt_is_never_used_again(stores: Stores) -> None:
+    """It may be on its way still, and must not count as another one that comes under its number."""
+    stores.writer.insert_unowned([new("e1")])
+    store = Interference(stores.writer)
+    store.plan("commit", fails(StoreUnavailable("cut")))
+    job = _write_job(ME, 0, Batch((submit("e1"), submit("e2")), None))
+    with pytest.raises(StoreUnavailable):
+        job(store)  # type: ignore[arg-type]
+    written = job(store)  # type: ignore[arg-type]
+    sent = [(group.number, [item.execution for item in group.items]) for group in store.groups]
+    assert sent == [(1, ["e1", "e2"]), (1, ["e1", "e2"]), (1, []), (2, ["e1"]), (2, ["e2"])]
+    assert (written.number, list(written.refused)) == (2, [0])

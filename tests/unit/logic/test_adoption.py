@@ -57,6 +57,20 @@ def touched(text: str) -> list[Touched]:
     return [Touched(one.lower(), one.islower()) for one in text]
 
 
+KEPT = "tasks that have run or were skipped must stay as they are"
+
+
+def test_an_objection_is_a_sentence() -> None:
+    def found(policy: OnVersion, *tasks: str) -> str | None:
+        return Succession(version(OLD, *CHAIN), version(NEW, *tasks), policy).objection(touched("abC"))
+
+    assert found("adopt_if_compatible", "a", "b") == f"{KEPT}: b depends on nothing instead of a, c is gone"
+    assert found("adopt", "x") == f"{KEPT}: a is gone, b is gone, c is gone"
+    assert found("adopt", "a", "b<a", "x", "c<x") == (
+        "a task has begun before what it depends on now: c depends on x"
+    )
+
+
 @pytest.mark.parametrize(("new", "tasks", "strict", "lenient"), CASES.values(), ids=CASES)
 def test_cases(new: Outline, tasks: str, strict: str | None, lenient: str | None) -> None:
     wanted: dict[OnVersion, str | None] = {"adopt_if_compatible": strict, "adopt": lenient}

@@ -101,3 +101,27 @@ def test_who_gave_up_is_dead_at_the_first_look_after_a_break_too() -> None:
 def test_suspects_are_looked_at_again_sooner() -> None:
     assert suspects(seen(0, UNLOCKED)) == {"other": CRASH}
     assert suspects(seen(0, WELL)) == {}
+
+
+def test_on_the_moment() -> None:
+    """A lease that runs out now has run out; a lock that is as old as the server went with the one before it."""
+    lease = Sign(RENEWED, RENEWED + 6_500_000, True)
+    assert suspects(seen(6.499, lease)) == {}
+    assert suspects(seen(6.5, lease)) == {"other": LOST}
+    assert suspects(seen(5, Sign(UP, RENEWED + 30_000_000, False))) == {}
+    assert suspects(seen(5, Sign(UP + 1, RENEWED + 30_000_000, False))) == {"other": CRASH}
+
+
+@pytest.mark.parametrize(
+    ("apart", "jumped", "dead"), [(10.0, 0.0, True), (10.1, 0.0, False), (5.0, 10.0, True)]
+)
+def test_how_long_a_break_is(apart: float, jumped: float, dead: bool) -> None:
+    later = seen(5 + apart, UNLOCKED, jumped=jumped)
+    assert watched(seen(5, UNLOCKED), later) == ({"other": CRASH} if dead else {})
+
+
+def test_the_look_that_shows_a_break_is_the_first_after_it() -> None:
+    after = [seen(at, UNLOCKED, session=2) for at in (20.0, 29.0, 38.0, 47.0, 50.0)]
+    assert watched(seen(12, UNLOCKED), *after) == {"other": CRASH}
+    watch, _ = judge(Watch(1, 0.0, 3.0, seen(12, UNLOCKED)), after[0], PATIENCE)
+    assert watch == Watch(2, 20.0, PATIENCE.lease, after[0])

@@ -197,3 +197,23 @@ def test_what_was_judged_elsewhere_is_not_judged_again(retry_on: Any, worth: boo
 def test_elsewhere_the_same_is_asked(retry_on: Any, error: BaseException) -> None:
     policy = RetryPolicy(max_attempts=2, retry_on=retry_on)
     assert worth_another(policy.retry_on, error) is should_retry(policy, error, 1)
+
+
+@pytest.mark.parametrize(("draw", "waits"), [(0.0, 5.0), (0.5, 10.0), (0.75, 12.5)])
+def test_the_jitter_goes_both_ways_alike(draw: float, waits: float) -> None:
+    assert delay(RetryPolicy(initial_delay=10, max_delay=100, backoff="fixed", jitter=0.5), 1, draw) == waits
+
+
+def test_a_backoff_function_may_say_at_once() -> None:
+    assert delay(RetryPolicy(initial_delay=1, max_delay=100, backoff=lambda failures: 0), 1, 0.5) == 0
+
+
+def test_an_error_that_takes_no_note_is_told_without() -> None:
+    class Mute(ValueError):
+        def add_note(self, note: str, /) -> None:
+            raise OSError
+
+    def fails(_: object) -> bool:
+        raise ZeroDivisionError
+
+    assert should_retry(RetryPolicy(retry_on=fails), Mute("x"), 1) is False

@@ -407,3 +407,63 @@ def test_a_failure_ends_a_row_of_crashes() -> None:
 def test_an_unknown_task_is_refused() -> None:
     with pytest.raises(KeyError):
         state(*DIAMOND).restore([past("nobody", 1, "completed")])
+
+
+def test_an_interrupted_attempt_counts_against_nobody() -> None:
+    of = state(step("a", retry=RetryPolicy(max_attempts=1)))
+    of.begin()
+    of.start(0)
+    of.interrupt(0)
+    assert of.standing.states[0] is TaskState.PENDING
+    assert (of.start(0), of.suspect(0), of.suspected(0)) == (2, False, 0)
+    with pytest.raises(ExecutionError, match="illegal move"):
+        of.end(0, TaskState.RUNNING, Consequences([], []))
+
+
+def test_why_a_task_was_skipped_is_taken_over_too() -> None:
+    """A task that was skipped because of a failure breaks those after it; one whose rule did not hold does not."""
+    for reason, ruling in (
+        (Reason.DEPENDENCY_FAILED, "c: dependency_failed"),
+        (Reason.RULE_NOT_MET, "c: dependencies_skipped"),
+    ):
+        play = Play(state(step("a"), step("b", "a"), step("c", "b")))
+        past_rows = [past("a", 1, "completed"), past("b", 0, "skipped", reason=reason)]
+        assert play._told(play.of.restore(past_rows)) == [ruling]
+        assert (play.of.standing.reasons[0], play.of.standing.reasons[1]) == (None, reason)
+
+
+def test_an_execution_is_cut_short_only_by_closing() -> None:
+    of = state(*DIAMOND)
+    of.begin()
+    assert of.cut_short is False
+    of.close(Reason.CANCELLED)
+    assert of.cut_short
+    assert of.standing.reasons == [Reason.CANCELLED] * 4
+
+
+def test_a_ruling_tells_the_error_of_the_rule() -> None:
+    def refuse(current: int, new: int) -> int:
+        raise ArithmeticError
+
+    play = Play(
+        state(
+            step("a"),
+            step("b"),
+            step("c", "a", "b", trigger_rules=context_value("n", ">", 0)),
+            keys=[Key("n", int, merge=refuse)],
+        )
+    )
+    play.begin()
+    play.end("a", patch={"set": {"n": 1}})
+    index, found = play.of.dag.index["b"], Consequences([], [])
+    play.of.start(index)
+    play.of.end(index, COMPLETED, found, {"set": {"n": 2}})
+    assert [str(ruling.error) for ruling in found.rulings] == [
+        "n cannot be merged: the merge function of Key('n', int) raised ArithmeticError: "
+    ]
+
+
+def test_a_root_whose_rule_does_not_hold_is_decided_at_the_begin() -> None:
+    play = Play(state(step("a", trigger_rules=context_value("n", "exists")), step("b", "a")))
+    assert play.begin() == ["a: rule_not_met", "b: dependencies_skipped"]
+    assert play.of.live == 0

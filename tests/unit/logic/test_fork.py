@@ -217,3 +217,27 @@ def test_a_patch_without_some_keys(patch: Patch, left: Patch) -> None:
     before = str(patch)
     assert without(patch, {"a": 0, "b": 0}) == left
     assert str(patch) == before
+
+
+def test_views_of_a_fork_join_what_conflicts() -> None:
+    """The execution has run: whatever its workflow says of conflicts, this is not the time to refuse them."""
+    dag = Workflow("w", [RealTask(_nothing, id="a"), RealTask(_nothing, id="b"),
+                         RealTask(_nothing, id="j", dependencies=["a", "b"])]).dag  # fmt: skip
+    rows = [Past(id, 1, AttemptState.COMPLETED, None, sets(n=id), None, False) for id in "ab"]
+    assert views(dag, {}, rows, {}, DEFAULT_LIMITS)(2) == {"n": "b"}
+
+
+def test_a_rule_of_an_execution_that_has_ended_is_asked_with_its_view() -> None:
+    """Whether a failure was passed can hang on what the task that came after it saw."""
+    rule = (context_value("n", "==", 1) | task_failed("a")) & task_success("c")
+    tasks = [RealTask(_nothing, id="a"), RealTask(_nothing, id="c")]
+    tasks.append(RealTask(_nothing, id="b", dependencies=["a", "c"], trigger_rules=rule))
+    workflow = Workflow("w", tasks)
+    states = {"a": AttemptState.FAILED, "b": AttemptState.COMPLETED, "c": AttemptState.COMPLETED}
+    rows = [Past(id, 1, state, None, None, None, False) for id, state in states.items()]
+    for n, again in ((1, set()), (2, {"a", "b"})):
+        seen = views(workflow.dag, {"n": n}, rows, {}, DEFAULT_LIMITS)
+        assert to_retry(standing_of(workflow.dag, rows, seen)) == again
+
+
+def _nothing(ctx: Context) -> None: ...

@@ -343,3 +343,72 @@ def test_a_merge_function_sees_what_tasks_left(workflow: Any, data: Any) -> None
     key = Key("k", list[str], merge=lambda one, other: ["(", *one, "|", *other, ")"])
     found = fold(base, list(patches.items()), masks, keys={"k": key})
     assert found.get("k") == joined(everything)
+
+
+SAW_SECOND = [0b0000, 0b0000, 0b0010, 0b0111]
+"""Two tasks side by side, one that saw the second of them, and their join."""
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "third", "path"),
+    [
+        ({"append": {"a": [1]}}, {"append": {"a": [2]}}, {"set": {"a": [3]}}, "a"),
+        (within({"set": {"x": 1}}), within({"set": {"y": 2}}), {"set": {"a": 3}}, "a"),
+        (within({"set": {"x": 1}}), within({"set": {"y": 2}}), within({"set": {"y": 3}}), None),
+        ({"remove": ["a"]}, {"remove": ["a"]}, {"set": {"a": 3}}, "a"),
+    ],
+)
+def test_a_conflict_with_any_of_several_that_combine(
+    first: Any, second: Any, third: Any, path: str | None
+) -> None:
+    """The third saw what the second did, and not what the first did."""
+    base: Any = {"a": [0]} if "append" in first else {"a": {}}
+    patches = [(0, first), (1, second), (2, third)]
+    if path is None:
+        fold(base, patches, SAW_SECOND, forbid_conflicts=True)
+        return
+    with pytest.raises(ContextConflict, match="'first' and 'right' both wrote a,"):
+        fold(base, patches, SAW_SECOND, forbid_conflicts=True)
+
+
+def test_a_set_that_saw_all_ends_what_was_before() -> None:
+    """What was extended, removed and set before it is no conflict with what comes after it on its branch."""
+    chain = [0b0000, 0b0001, 0b0011, 0b0111]
+    for before in ({"append": {"a": [1]}}, {"remove": ["a"]}, {"set": {"a": [9]}}):
+        for after in ({"append": {"a": [1]}}, {"remove": ["a"]}, {"set": {"a": [9]}}):
+            fold(
+                {"a": [0]}, [(0, before), (1, {"set": {"a": [5]}}), (2, after)], chain, forbid_conflicts=True
+            )
+    beside = [0b0000, 0b0001, 0b0001, 0b0001]
+    patches: Patches = [(0, {"remove": ["a"]}), (1, {"set": {"b": 1}}), (2, {"remove": ["a"]})]
+    assert fold({"a": [0]}, patches, beside, forbid_conflicts=True) == {"b": 1}
+
+
+def test_a_conflict_says_what_to_do() -> None:
+    for ids, names in (
+        (IDS, "'left' and 'right'"),
+        ((), "number 1 in canonical order and number 2 in canonical order"),
+    ):
+        with pytest.raises(ContextConflict) as refusal:
+            fold({}, [(1, {"set": {"a": 1}}), (2, {"set": {"a": 2}})], ids=ids, forbid_conflicts=True)
+        assert str(refusal.value) == (
+            f"the tasks {names} both wrote a, neither seeing the other's value, and the workflow has "
+            'on_conflict="error". Let one depend on the other, write different keys, or give the workflow '
+            "keys=[Key('a', ..., merge=function)]"
+        )
+
+
+def test_a_merge_function_takes_one_after_the_other() -> None:
+    beside = [0, 0, 0, 0b0111]
+    patches: Patches = [(n, {"set": {"n": 2**n}}) for n in range(3)]
+    assert fold({}, patches, beside, keys={"n": Key("n", int, merge=lambda one, other: one + other)}) == {
+        "n": 7
+    }
+
+
+def test_what_is_merged_counts_with_all_the_rest() -> None:
+    keys = {"k": Key("k", str, merge=lambda one, other: one + other)}
+    patches: Patches = [(1, {"set": {"k": "x" * 40}}), (2, {"set": {"k": "y" * 40}})]
+    fold({"a": "z" * 80}, patches, keys=keys, limits=Limits(context_bytes=200))
+    with pytest.raises(ContextError):
+        fold({"a": "z" * 120}, patches, keys=keys, limits=Limits(context_bytes=200))

@@ -294,3 +294,53 @@ def test_deep_and_wide_dags_take_few_steps(tasks: list[Task], fails: Any, expect
     standing, _ = play(Dag(tasks), frozenset(fails), make=Counting)
     assert standing.reasons[-1] is expected
     assert standing.looks <= 8 * len(tasks)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("fail", "stood_for", "expected"),
+    [
+        (["f"], ["f"], RUNS),
+        (["e", "f"], ["e", "f"], RUNS),
+        (["e", "f"], ["f"], DEPENDENCY_FAILED),
+        (["e", "f"], ["e"], DEPENDENCY_FAILED),
+    ],
+)
+def test_a_skipped_task_is_covered_if_all_that_broke_it_are(
+    fail: list[str], stood_for: list[str], expected: Reason | None
+) -> None:
+    """s is skipped because of those that failed; those that stand in for some of them, and s, come before it."""
+    ids = ["x", "e", "f"]
+    tasks = [*(Task(id) for id in ids), Task("s", ("e", "f"))]
+    tasks += [Task(f"r{id}", (id,), task_failed(id)) for id in stood_for]
+    standing = Standing(Dag([*tasks, Task("it", ("s", *(f"r{id}" for id in stood_for)))]), lambda i: {})  # type: ignore[arg-type]
+    for i in range(len(tasks)):
+        failed, skipped = tasks[i].id in fail, tasks[i].id == "s"
+        standing.states[i], standing.reasons[i] = ENDS["f" if failed else "d" if skipped else "c"]
+    assert decide(standing, len(tasks)) is expected
+
+
+@pytest.mark.parametrize(("fails", "expected"), [("f", RUNS), ("ef", DEPENDENCY_FAILED)])
+def test_every_way_up_from_a_skipped_task_must_be_covered(fails: str, expected: Reason | None) -> None:
+    """r stands in for s, which f broke; t was skipped because of s, and of e if that failed too."""
+    tasks = [
+        Task("e"),
+        Task("f"),
+        Task("s", ("f",)),
+        Task("t", ("e", "s")),
+        Task("r", ("s",), task_skipped("s")),
+    ]
+    standing = Standing(Dag([*tasks, Task("it", ("r", "t"))]), lambda i: {})  # type: ignore[arg-type]
+    for i, task in enumerate(tasks):
+        standing.states[i], standing.reasons[i] = ENDS[
+            "f" if task.id in fails else "d" if task.id in "st" else "c"
+        ]
+    assert decide(standing, len(tasks)) is expected
+
+
+def test_whether_a_task_stands_in_is_asked_with_its_own_view() -> None:
+    rule = task_failed("f") & context_value("n", "==", 1)
+    dag = Dag([Task("f"), Task("r", ("f",), rule), Task("it", ("f", "r"))])
+    standing = Standing(dag, {1: {"n": 1}}.__getitem__)  # type: ignore[arg-type]
+    for i, end in enumerate("fc"):
+        standing.states[i], standing.reasons[i] = ENDS[end]
+    assert decide(standing, 2) is RUNS
