@@ -22,7 +22,7 @@ def made_again(stage: Stage) -> Counter[tuple[str, str]]:
     """How often each checkpoint was made more than once; fails if one was made after it had been kept."""
     kept: set[tuple[str, str]] = set()
     made: Counter[tuple[str, str]] = Counter()
-    for kind, words in read(stage.ledger):
+    for kind, words, _ in read(stage.ledger):
         if kind == "made":
             assert words[:2] not in kept, f"{words} was made although it was kept"
             made[words[0], words[1]] += 1
@@ -103,8 +103,8 @@ def test_a_frozen_body_stores_nothing_late(stage: Stage) -> None:
         ("interrupted", "lost_lease"),
         ("completed", None),
     ]
-    made = Counter(words[1] for kind, words in read(stage.ledger) if kind == "made")
-    kept = [(words[1], int(words[2])) for kind, words in read(stage.ledger) if kind == "kept"]
+    made = Counter(words[1] for kind, words, _ in read(stage.ledger) if kind == "made")
+    kept = [(words[1], int(words[2])) for kind, words, _ in read(stage.ledger) if kind == "kept"]
     assert made == {"quick": 1, "slow": 2}
     assert ("slow", first.pid) not in kept, "the frozen body was not told that its value is stored"
 

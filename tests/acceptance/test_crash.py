@@ -1,4 +1,7 @@
-"""`kill -9` at random moments, again and again: nothing lost, nothing twice, no repeat without a cause."""
+"""`kill -9` of a lonely process, again and again: nothing lost, nothing twice, no repeat without a cause.
+
+Several processes on one database, killed one by one and all at once, are the campaign's: `tests/campaign/kills.py`.
+"""
 
 from __future__ import annotations
 
@@ -17,18 +20,6 @@ from acceptance.support.stage import Stage, Theatre
 PACES = get_args(Pace)
 
 pytestmark = pytest.mark.parametrize("theatre", ["sqlite", "postgres"], indirect=True)
-
-
-@pytest.mark.parametrize("kills", [30, campaign(700)])
-def test_one_database_survives_many_kills(stage: Stage, rng: random.Random, kills: int) -> None:
-    for number in range(kills):
-        asks = stage.asks(*rng.choices(MIXED, k=6), keyed=rng.random() < 0.3)
-        child = stage.start(asks, stay=True, pace=rng.choice(PACES))
-        assert kill_some_time(child, rng) == -signal.SIGKILL
-        if number % (kills // 6) == 0:
-            stage.midway()
-    stage.finish()
-    assert len(stage.finally_().executions) > kills
 
 
 @pytest.mark.parametrize("kills", [20, campaign(300)])
@@ -53,6 +44,8 @@ def test_a_fresh_database_survives_a_kill(theatre: Theatre, rng: random.Random, 
 @pytest.mark.parametrize("backlog", [150, campaign(2_000)])
 def test_a_crash_loop_makes_progress(stage: Stage, rng: random.Random, backlog: int) -> None:
     """Each life is short and ends by `kill -9`; each completes something, and in the end all is done."""
+    if stage.home.schema is not None:
+        backlog //= 3  # each life waits until the ones before count as dead
     narrow: dict[str, Any] = {"async_slots": 1, "thread_slots": 1, "window": 50}
     child = stage.start(stage.asks(*["chain"] * backlog), pace="at once", stay=True, **narrow)
     child.line("staying")

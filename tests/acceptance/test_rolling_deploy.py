@@ -15,7 +15,7 @@ import pytest
 
 import cloacina
 from acceptance.support.child import Child
-from acceptance.support.ledger import Gate
+from acceptance.support.ledger import Gate, read
 from cloacina.model.json.values import decode
 from cloacina.store.location import parse_location
 from cloacina.store.rows import ExecutionFilter, StoredExecution
@@ -76,7 +76,7 @@ class Site:
 
     def ran(self) -> list[tuple[str, ...]]:
         """What bodies said, in order: edition, task, execution; and the marks."""
-        return [tuple(line.removeprefix("ran ").split()) for line in self.ledger.read_text().splitlines()]
+        return [entry.words if entry.kind == "ran" else (entry.kind,) for entry in read(self.ledger)]
 
     def stored(self) -> list[StoredExecution]:
         """All executions, oldest first."""

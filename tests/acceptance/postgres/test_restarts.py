@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import signal
 from collections.abc import Callable
@@ -11,30 +10,11 @@ import pytest
 
 from acceptance.support.campaign import campaign
 from acceptance.support.child import PATIENCE
+from acceptance.support.harms import fast, immediate, killed_backend
 from acceptance.support.shapes import MIXED
 from acceptance.support.stage import Stage, Theatre
-from support.postgres.server import PostgresServer, until
+from support.postgres.server import PostgresServer
 
-
-def fast(server: PostgresServer, rng: random.Random) -> None:
-    server.restart("fast")
-
-
-def immediate(server: PostgresServer, rng: random.Random) -> None:
-    server.restart("immediate")
-
-
-def killed_backend(server: PostgresServer, rng: random.Random) -> None:
-    """``kill -9`` of one session's process, after which the server ends all sessions and recovers as from a crash."""
-    text = "SELECT pid FROM pg_stat_activity WHERE application_name LIKE 'cloacina%'"
-    before = server.log().count(READY)
-    while not (sessions := server.execute(text)):
-        pass
-    os.kill(rng.choice(sessions)[0], signal.SIGKILL)
-    until(lambda: server.log().count(READY) > before, "the server did not come back")
-
-
-READY = "database system is ready"
 LEASE = 2.0
 
 

@@ -1,7 +1,7 @@
 """The checker: compares what the database says with what the ledger says, and both with the promises.
 
-`midway` may be asked at any moment, also between a crash and the restart. `finally_` is for the end, when
-every execution should be over and every runner gone.
+`judge` complains, by kind. `midway` fails for any complaint, and may be asked at any moment, also between a crash and
+the restart. `finally_` is for the end, when every execution should be over and every runner gone.
 """
 
 from __future__ import annotations
@@ -9,17 +9,46 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
 
 from acceptance.support import database
-from acceptance.support.database import AttemptRow, Contents
-from acceptance.support.ledger import Entry, read
+from acceptance.support.database import AttemptRow, Contents, Move
+from acceptance.support.ledger import read
+from acceptance.support.shape import Shape
 from acceptance.support.shapes import SHAPES
+from acceptance.support.tale import Start, Tale, tale_of
+from cloacina.errors import ExecutionError
 from cloacina.model.status import AttemptState, ExecutionStatus, check_move
 
 ENDED_EXECUTIONS = frozenset({"completed", "failed", "cancelled"})
+
+
+KINDS = (
+    "lost",
+    "phantom",
+    "double",
+    "unexplained starts",
+    "stale accepted",
+    "order violations",
+    "wrong context",
+    "stuck",
+)
+"""What must never be:
+
+* lost: an execution that was acknowledged, or told to be over, is not there so; some of a batch are not there
+* phantom: an execution that nobody asked for
+* double: two ends of an execution or a task
+* unexplained starts: a body without a committed start of its own, or one repeated for no cause
+* stale accepted: a result of a runner that was dead by then, or of an attempt that had ended
+* order violations: a body before its dependencies had ended, or after a pause or a cancel was acknowledged
+* wrong context: another result, end of a task or of the execution than the workflow's
+* stuck: not over in the end, or not whole
+"""
+
+Complaints: TypeAlias = dict[str, list[str]]
+"""By kind."""
 
 
 class Causes(NamedTuple):
@@ -29,68 +58,86 @@ class Causes(NamedTuple):
     frozen: Collection[int] = ()
 
 
-class Start(NamedTuple):
-    """A body's start or end, from the ledger."""
+class Verdict(NamedTuple):
+    """What was looked at, and what is to be complained of."""
 
-    execution: str
-    task: str
-    attempt: int
-    pid: int
-    line: int
+    found: Contents
+    told: Tale
+    complaints: Complaints
 
 
-class Ledgers(NamedTuple):
-    """The ledger, sorted by what its lines say."""
-
-    asked: dict[int, tuple[str, str]]
-    acked: dict[int, set[str]]
-    starts: list[Start]
-    ends: dict[tuple[str, str, int], int]
-    over: Counter[str]
+def judge(read_database: Callable[[], Contents], ledger: Path, causes: Causes | None = None) -> Verdict:
+    """Compare everything. With ``causes``, all should be over, and what was repeated was so for one of them."""
+    told = tale_of(read(ledger))
+    # The ledger first: whatever it says must be in the database by now. And again afterwards, as work may go on:
+    # whatever is in the database must have been asked for by then.
+    found = read_database()
+    later = tale_of(read(ledger))
+    told = told._replace(asked=later.asked, forks=later.forks, halts=later.halts)
+    complaints: Complaints = {kind: [] for kind in KINDS}
+    _so_far(found, told, complaints)
+    if causes is not None:
+        _in_the_end(found, told, causes, complaints)
+    return Verdict(found, told, complaints)
 
 
 def midway(read_database: Callable[[], Contents], ledger: Path) -> Contents:
     """Check what must hold at every moment; return what the database holds."""
-    told = _sorted(read(ledger))
-    # The ledger first: whatever it says must be in the database by now.
-    found = read_database()
-    _check(_lost(found, told), "lost")
-    _check(_phantoms(found, told), "phantoms")
-    _check(_double(found, told), "double")
-    _check(_illegal(found), "illegal moves")
-    _check(_half_over(found), "over, but not all of it")
-    _check(_unexplained_starts(found, told), "bodies that started without a committed start")
-    _check(_disorder(found, told), "bodies that started before their dependencies had ended")
-    return found
+    return _agreed(judge(read_database, ledger))
 
 
 def finally_(read_database: Callable[[], Contents], ledger: Path, causes: Causes) -> Contents:
     """Check that all is over and as it should be, and that what was repeated was so for one of ``causes``."""
-    found = midway(read_database, ledger)
-    told = _sorted(read(ledger))
-    _check(_unfinished(found), "unfinished")
-    _check(_wrong(found), "wrong results")
-    _check(_repeats(found, told, causes), "unexplained repeats")
-    _check(_left_over(found), "left over")
-    return found
+    return _agreed(judge(read_database, ledger, causes))
 
 
 def whole(path: Path) -> Contents:
     """Check a copy of the database, of whatever moment, by itself; return what it holds."""
     found = database.read(path)
-    told = _sorted([])
-    _check(_double(found, told), "double")
-    _check(_illegal(found), "illegal moves")
-    _check(_half_over(found), "over, but not all of it")
-    return found
+    complaints: Complaints = {kind: [] for kind in KINDS}
+    _by_itself(found, tale_of([]), complaints)
+    return _agreed(Verdict(found, tale_of([]), complaints))
 
 
-def _check(complaints: Iterator[str], what: str) -> None:
-    found = [complaint for _, complaint in zip(range(10), complaints, strict=False)]
-    assert not found, f"{what}:\n  " + "\n  ".join(found)
+def _agreed(verdict: Verdict) -> Contents:
+    told = [f"{kind}: {one}" for kind, some in verdict.complaints.items() for one in some[:10]]
+    assert not told, "\n".join(told)
+    return verdict.found
 
 
-def _lost(found: Contents, told: Ledgers) -> Iterator[str]:
+def _so_far(found: Contents, told: Tale, complaints: Complaints) -> None:
+    complaints["lost"] += _lost(found, told)
+    complaints["phantom"] += _phantoms(found, told)
+    complaints["unexplained starts"] += _unexplained_starts(found, told)
+    complaints["order violations"] += _disorder(found, told)
+    complaints["order violations"] += _late_starts(found, told)
+    _by_itself(found, told, complaints)
+
+
+def _by_itself(found: Contents, told: Tale, complaints: Complaints) -> None:
+    complaints["lost"] += _deleted(found)
+    complaints["double"] += _double(found, told)
+    complaints["double"] += _illegal(found)
+    complaints["stale accepted"] += _stale(found)
+    complaints["stuck"] += _half_over(found)
+
+
+def _in_the_end(found: Contents, told: Tale, causes: Causes, complaints: Complaints) -> None:
+    complaints["stuck"] += _unfinished(found)
+    complaints["stuck"] += _left_over(found)
+    complaints["wrong context"] += _wrong(found)
+    complaints["stale accepted"] += _stale_values(found)
+    complaints["unexplained starts"] += _repeats(found, told, causes)
+
+
+def _lost(found: Contents, told: Tale) -> Iterator[str]:
+    stored = {row.number for row in found.executions.values()}
+    for batch in told.batches:
+        if batch & stored and batch - stored:
+            yield f"of a batch {sorted(batch - stored)} are not there, {sorted(batch & stored)} are"
+    for old, new in told.forked:
+        if new not in found.executions:
+            yield f"fork {new} of {old} was acknowledged and is not there"
     for number, ids in told.acked.items():
         for id in ids - found.executions.keys():
             yield f"execution {id} of ask {number} was acknowledged and is not there"
@@ -99,12 +146,15 @@ def _lost(found: Contents, told: Ledgers) -> Iterator[str]:
             yield f"execution {id} was told to be over and is not: {found.executions.get(id)}"
 
 
-def _phantoms(found: Contents, told: Ledgers) -> Iterator[str]:
-    stored = Counter(row.number for row in found.executions.values())
+def _phantoms(found: Contents, told: Tale) -> Iterator[str]:
+    stored = Counter(row.number for row in found.executions.values() if row.forked_from is None)
+    forks = Counter(row.forked_from for row in found.executions.values())
     for row in found.executions.values():
         shape, key = told.asked.get(row.number, ("", ""))
-        if (row.workflow, row.key or "-") != (shape, key):
+        if row.workflow != shape or (row.forked_from is None and (row.key or "-") != key):
             yield f"{row} was never asked for"
+        if forks[row.id] > told.forks[row.id]:
+            yield f"{row} has {forks[row.id]} forks, and {told.forks[row.id]} were asked for"
         if stored[row.number] > 1:
             yield f"{row} is one of {stored[row.number]} executions of one ask"
     for number, ids in told.acked.items():
@@ -112,7 +162,7 @@ def _phantoms(found: Contents, told: Ledgers) -> Iterator[str]:
             yield f"ask {number} was acknowledged with {ids}"
 
 
-def _double(found: Contents, told: Ledgers) -> Iterator[str]:
+def _double(found: Contents, told: Tale) -> Iterator[str]:
     terminal = Counter(
         move.execution for move in found.audit if move.task is None and move.after in ENDED_EXECUTIONS
     )
@@ -137,34 +187,74 @@ def _half_over(found: Contents) -> Iterator[str]:
             yield f"{row}: only {over} are over"
 
 
+def _deleted(found: Contents) -> Iterator[str]:
+    yield from (f"{move}: a row was deleted" for move in found.audit if move.after is None)
+
+
 def _illegal(found: Contents) -> Iterator[str]:
     for move in found.audit:
-        try:
-            if move.after is None:
-                yield f"{move}: a row was deleted"
-            elif move.before is None:
-                continue
-            elif move.task is None:
-                check_move(ExecutionStatus(move.before), ExecutionStatus(move.after))
-            else:
-                check_move(AttemptState(move.before), AttemptState(move.after))
-        except Exception as error:
-            yield f"{move}: {error}"
+        if move.execution and not move.task and move.before and move.after:
+            yield from _refused(move, ExecutionStatus(move.before), ExecutionStatus(move.after))
 
 
-def _unexplained_starts(found: Contents, told: Ledgers) -> Iterator[str]:
+def _refused(move: Move, before: Any, after: Any) -> Iterator[str]:
+    try:
+        check_move(before, after)
+    except ExecutionError as error:
+        yield f"{move}: {error}"
+
+
+def _stale(found: Contents) -> Iterator[str]:
+    """What was written of an attempt after it had ended, or after its runner had."""
+    gone: set[str | None] = set()
+    for move in found.audit:
+        if move.execution is None:
+            gone.add(move.runner)
+        elif move.task is None or (move.before is None and _forked(found, move.execution)):
+            continue
+        elif move.runner in gone and move.after in ("running", "completed", "failed", "timed_out"):
+            yield f"{move}: its runner was not alive any more"
+        elif move.before and move.after:
+            yield from _refused(move, AttemptState(move.before), AttemptState(move.after))
+
+
+def _stale_values(found: Contents) -> Iterator[str]:
+    """A value that says which attempt wrote it must be that of the attempt that completed."""
+    for row in found.executions.values():
+        context = msgspec.json.decode(row.result or "null")
+        if not isinstance(context, dict) or "attempt" not in context:
+            continue
+        first = SHAPES[row.workflow].workflow.dag.ids[0]
+        ended = [attempt.attempt for attempt in found.attempts[row.id][first] if attempt.state == "completed"]
+        if SHAPES[row.workflow].context(row.number)["attempt"] is ... and ended != [context["attempt"]]:
+            yield f"{row} has the value of attempt {context['attempt']}, and {ended} completed"
+
+
+def _forked(found: Contents, execution: str) -> bool:
+    return execution in found.executions and found.executions[execution].forked_from is not None
+
+
+def _copied(found: Contents, row: AttemptRow) -> bool:
+    """True if a fork has it from the execution that it was made of."""
+    old = found.executions[row.execution].forked_from
+    rows = found.attempts.get(old, {}).get(row.task, []) if old else []
+    return any(one[2:] == row[2:] for one in rows)
+
+
+def _unexplained_starts(found: Contents, told: Tale) -> Iterator[str]:
     times = Counter(start[:3] for start in told.starts)
     for start in told.starts:
         row = _row(found, start)
-        if row is None:
-            yield f"{start} has no row"
-        elif found.pid(row) != start.pid:
+        runner = found.runners.get(row.runner or "") if row else None
+        if row is None or runner is None:
+            yield f"{start} has no row, or its runner has none: {row}"
+        elif runner.pid != start.pid:
             yield f"{start} was started by another than {row} says"
         if times[start[:3]] > 1:
             yield f"{start} started {times[start[:3]]} times"
 
 
-def _disorder(found: Contents, told: Ledgers) -> Iterator[str]:
+def _disorder(found: Contents, told: Tale) -> Iterator[str]:
     for start in told.starts:
         execution = found.executions.get(start.execution)
         row = _row(found, start)
@@ -178,8 +268,18 @@ def _disorder(found: Contents, told: Ledgers) -> Iterator[str]:
                 yield f"{start}: {dag.ids[needed]} had not ended: {rows}"
             elif row.started is None or last.finished > row.started:
                 yield f"{start}: {row} is older than {last}"
-            elif last.state == "completed" and told.ends.get(last[:3], start.line) >= start.line:
+            elif last.state != "completed" or _copied(found, last):
+                continue
+            elif told.ends.get(last[:3], start.line) >= start.line:
                 yield f"{start}: the body of {last} ended later"
+
+
+def _late_starts(found: Contents, told: Tale) -> Iterator[str]:
+    for execution, halts in told.halts.items():
+        for rows in found.attempts.get(execution, {}).values():
+            for row in rows:
+                if any(since < (row.started or 0) < until for since, until in halts):
+                    yield f"{row} was started although it had been acknowledged that nothing starts: {halts}"
 
 
 def _unfinished(found: Contents) -> Iterator[str]:
@@ -191,15 +291,18 @@ def _unfinished(found: Contents) -> Iterator[str]:
 def _wrong(found: Contents) -> Iterator[str]:
     for row in found.executions.values():
         shape = SHAPES[row.workflow]
+        if row.forked_from is not None and shape.forked is not None:
+            shape = Shape(shape.workflow, shape.forked)
         if row.status != shape.status:
             yield f"{row} should be {shape.status}: {found.attempts.get(row.id)}"
         context = msgspec.json.decode(row.result or "null")
-        if not _same(context, shape.context(row.number)):
+        untouched = row.status == "cancelled" and row.result is None  # cancelled before anybody had it
+        if not untouched and not _same(context, shape.context(row.number)):
             yield f"{row} should have {shape.context(row.number)}"
         for task in shape.workflow.dag.ids:
-            rows = found.attempts[row.id].get(task, [])
+            rows = found.attempts.get(row.id, {}).get(task, [])
             wanted = shape.states.get(task, "completed")
-            if not rows or rows[-1].state != wanted:
+            if not rows or rows[-1].state not in wanted.split():
                 yield f"{row}: {task} should be {wanted}: {rows}"
 
 
@@ -210,12 +313,14 @@ def _same(context: Any, wanted: dict[str, Any]) -> bool:
     return all(value is ... or context[key] == value for key, value in wanted.items())
 
 
-def _repeats(found: Contents, told: Ledgers, causes: Causes) -> Iterator[str]:
+def _repeats(found: Contents, told: Tale, causes: Causes) -> Iterator[str]:
     ran = {start[:3] for start in told.starts} & told.ends.keys()
     for tasks in found.attempts.values():
         for rows in tasks.values():
             yield from _numbers(rows)
             for row in rows:
+                if _copied(found, row):
+                    continue
                 yield from _explained(found, row, causes)
                 if row.state == "completed" and row[:3] not in ran:
                     yield f"{row} completed, but its body never ran to its end"
@@ -254,19 +359,3 @@ def _left_over(found: Contents) -> Iterator[str]:
 def _row(found: Contents, start: Start) -> AttemptRow | None:
     rows = found.attempts.get(start.execution, {}).get(start.task, [])
     return next((row for row in rows if row.attempt == start.attempt), None)
-
-
-def _sorted(entries: list[Entry]) -> Ledgers:
-    told = Ledgers({}, {}, [], {}, Counter())
-    for line, (kind, words) in enumerate(entries):
-        if kind == "ask":
-            told.asked[int(words[0])] = (words[1], words[2])
-        elif kind == "ack":
-            told.acked.setdefault(int(words[0]), set()).add(words[1])
-        elif kind == "start":
-            told.starts.append(Start(words[0], words[1], int(words[2]), int(words[3]), line))
-        elif kind == "end":
-            told.ends[words[0], words[1], int(words[2])] = line
-        elif kind == "over":
-            told.over[words[0]] += 1
-    return told

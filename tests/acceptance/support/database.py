@@ -12,7 +12,10 @@ from cloacina.store.location import Location
 from cloacina.store.sqlite.database import Database
 
 _AUDIT = """
-CREATE TABLE audit (id INTEGER PRIMARY KEY, execution TEXT, task TEXT, attempt INTEGER, before TEXT, after TEXT);
+CREATE TABLE audit (id INTEGER PRIMARY KEY, execution TEXT, task TEXT, attempt INTEGER, before TEXT, after TEXT,
+    runner TEXT);
+CREATE TRIGGER audit_runners AFTER UPDATE OF state ON runners WHEN old.state <> new.state BEGIN
+    INSERT INTO audit (runner, before, after) VALUES (new.id, old.state, new.state); END;
 CREATE TRIGGER audit_executions AFTER UPDATE OF status ON executions WHEN old.status <> new.status BEGIN
     INSERT INTO audit (execution, before, after) VALUES (new.id, old.status, new.status); END;
 CREATE TRIGGER audit_new_executions AFTER INSERT ON executions BEGIN
@@ -20,11 +23,11 @@ CREATE TRIGGER audit_new_executions AFTER INSERT ON executions BEGIN
 CREATE TRIGGER audit_lost_executions AFTER DELETE ON executions BEGIN
     INSERT INTO audit (execution, before) VALUES (old.id, old.status); END;
 CREATE TRIGGER audit_attempts AFTER UPDATE OF state ON attempts WHEN old.state <> new.state BEGIN
-    INSERT INTO audit (execution, task, attempt, before, after)
-    VALUES (new.execution, new.task, new.attempt, old.state, new.state); END;
+    INSERT INTO audit (execution, task, attempt, before, after, runner)
+    VALUES (new.execution, new.task, new.attempt, old.state, new.state, new.runner); END;
 CREATE TRIGGER audit_new_attempts AFTER INSERT ON attempts BEGIN
-    INSERT INTO audit (execution, task, attempt, after)
-    VALUES (new.execution, new.task, new.attempt, new.state); END;
+    INSERT INTO audit (execution, task, attempt, after, runner)
+    VALUES (new.execution, new.task, new.attempt, new.state, new.runner); END;
 """
 
 
@@ -36,6 +39,7 @@ class ExecutionRow(NamedTuple):
     result: str | None
     key: str | None
     owner: str | None
+    forked_from: str | None
 
     @property
     def number(self) -> int:
@@ -75,13 +79,17 @@ class RunnerRow(NamedTuple):
 
 
 class Move(NamedTuple):
-    """One change of a state, in the order in which they were committed; ``task`` is None for an execution."""
+    """One change of a state, in the order in which they were committed.
 
-    execution: str
+    Of an attempt with its runner, of an execution without a task, of a runner without an execution.
+    """
+
+    execution: str | None
     task: str | None
     attempt: int | None
     before: str | None
     after: str | None
+    runner: str | None
 
 
 class Contents(NamedTuple):

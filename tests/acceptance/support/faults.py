@@ -1,12 +1,13 @@
 """Faults: what befalls a program at its n-th transaction, or at its n-th write or sync of a file.
 
-They are put in from outside, through the driver's own hooks: a trace of the statements, and a file system
-layer that stands between SQLite and the files. Nothing of the engine is changed.
+They are put in from outside, through the drivers: SQLite's trace of the statements, and a file system layer that
+stands between it and the files; the calls of asyncpg that send a statement. Nothing of the engine is changed.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 import threading
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import apsw
+import asyncpg
 import msgspec
 
 from acceptance.support.ledger import ledger, say
@@ -38,6 +40,7 @@ class Armed:
                 sys.addaudithook(self._audit)
         else:
             apsw.connection_hooks.append(self._watch)
+            self._watch_server()
         if not fault.once_up:
             self.arm()
 
@@ -53,6 +56,7 @@ class Armed:
         if not self._due():
             return
         if self._fault.kind.startswith("kill"):
+            say("dying")
             die()
         say("faulted", kind, file)
         if self._fault.full:
@@ -70,15 +74,38 @@ class Armed:
     def _watch(self, connection: apsw.Connection) -> None:
         connection.trace_v2(apsw.SQLITE_TRACE_STMT | apsw.SQLITE_TRACE_PROFILE, self._traced)
 
+    def _watch_server(self) -> None:
+        for name in ("execute", "fetch"):
+            setattr(asyncpg.Connection, name, self._watched(getattr(asyncpg.Connection, name)))
+
+    def _watched(self, send: Callable[..., Any]) -> Callable[..., Any]:
+        """``send``, with the moments before a statement that commits is sent, and after it was answered."""
+
+        async def watched(raw: asyncpg.Connection, text: str, *rest: Any, **options: Any) -> Any:
+            alone = not raw.is_in_transaction()
+            commits = text == "COMMIT" or (alone and _WRITES.search(text) is not None)
+            if commits:
+                self._moment("-before-begin")
+                self._moment("-before-commit")
+            answer = await send(raw, text, *rest, **options)
+            if commits:
+                self._moment("-after-commit")
+            return answer
+
+        return watched
+
     def _traced(self, event: dict[str, Any]) -> None:
         statement = _STATEMENTS.get(event["sql"])
-        if statement is None:
-            return
-        moment = f"-{'before' if event['code'] == apsw.SQLITE_TRACE_STMT else 'after'}-{statement}"
+        if statement is not None:
+            when = "before" if event["code"] == apsw.SQLITE_TRACE_STMT else "after"
+            self._moment(f"-{when}-{statement}")
+
+    def _moment(self, moment: str) -> None:
         if self._dying and moment == "-after-commit":
             die()
         if self._fault.kind.endswith(moment) and self._due():
             if self._fault.kind.startswith("kill"):
+                say("dying")
                 die()
             self._dying = self._fault.dies
             say("freezing")
@@ -86,6 +113,8 @@ class Armed:
 
 
 _STATEMENTS = {"BEGIN IMMEDIATE": "begin", "COMMIT": "commit"}
+_WRITES = re.compile(r"^\s*(INSERT|UPDATE|DELETE|CREATE|WITH\b.*\b(INSERT INTO|UPDATE|DELETE FROM)\b)", re.S)
+"""A statement of PostgreSQL that is a transaction by itself and changes something."""
 
 
 class Recorder:

@@ -1,20 +1,29 @@
 """The ledger: what bodies and submitters say they did, one line per event, kept outside of the engine.
 
-Lines are appended with one write each, so their order is the order of the events, across all processes:
+Lines are appended with one write each, so their order is the order of the events, across all processes. Each ends
+with its moment, by a clock that all processes of the machine share:
 
     ask     number shape key          before a submit
     ack     number execution          after a submit has returned
+    batch   number ...                before a submit of several at once
+    fork    execution                 before a fork or a retry of it is asked for
+    forked  execution new             after that has returned
+    halted  execution microseconds    after a pause or a cancel has returned, by the wall clock
+    resumed execution microseconds    before a resume
     start   execution task attempt pid
     end     execution task attempt pid
     over    execution status          a workflow's callback was called
     made    execution name pid        the function of a checkpoint was called
     kept    execution name pid        a checkpoint has returned
+    up      pid                       a runner works
+    killed  pid                       a process was killed from outside
 """
 
 from __future__ import annotations
 
 import fcntl
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,6 +38,8 @@ class Entry(NamedTuple):
 
     kind: str
     words: tuple[str, ...]
+    at: int = 0
+    """When, in nanoseconds of the machine's clock."""
 
 
 class Ledger:
@@ -40,8 +51,11 @@ class Ledger:
         """Told each line after it was written."""
         self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
 
+    def close(self) -> None:
+        os.close(self._fd)
+
     def write(self, kind: str, *words: object) -> None:
-        line = (" ".join(map(str, (kind, *words))) + "\n").encode()
+        line = f"{' '.join(map(str, (kind, *words)))} @{time.monotonic_ns()}\n".encode()
         os.write(self._fd, line)
         if self.echo is not None:
             self.echo(line)
@@ -53,6 +67,14 @@ class Ledger:
         except FileExistsError:
             return False
         return True
+
+    def mark(self, name: str) -> None:
+        """Let `marked` be true of this name, in every process."""
+        self.first_time(name)
+
+    def marked(self, name: str) -> bool:
+        """True if this name was marked."""
+        return Path(f"{self.path}.{name}").exists()
 
     def wait_at_gate(self) -> None:
         """Block the calling thread for as long as the test holds the gate closed."""
@@ -99,7 +121,12 @@ def read(path: Path) -> list[Entry]:
     if not path.exists():
         return []
     lines = path.read_text().split("\n")
-    return [Entry(words[0], tuple(words[1:])) for line in lines if (words := line.split())]
+    return [_entry(words) for line in lines if (words := line.split())]
+
+
+def _entry(words: list[str]) -> Entry:
+    at = int(words.pop()[1:]) if words[-1].startswith("@") else 0
+    return Entry(words[0], tuple(words[1:]), at)
 
 
 _open: list[Ledger] = []

@@ -15,6 +15,7 @@ class Ask(NamedTuple):
     number: int
     shape: str
     key: str | None = None
+    """A key; one ask with a key may be made again and again."""
 
 
 class Fault(msgspec.Struct, frozen=True):
@@ -53,6 +54,14 @@ class Order(msgspec.Struct, frozen=True):
     """Where to write down everything that goes to the disk."""
     stay: bool = False
     """Run until SIGTERM; else until every execution in the database has ended."""
+    client: bool = False
+    """Only submit, and do what the shapes say is done to them; run nothing."""
+    batch: tuple[Ask, ...] = ()
+    """Asks of one shape, without keys, to submit together before the others, all or none."""
+    edition: int = 1
+    """2 for the newer versions of the shapes that have one."""
+    held: bool = False
+    """Wait at the gate before anything else."""
     alone: bool = False
     """Run on after that until no other runner counts as alive."""
     pace: Pace = "in turn"

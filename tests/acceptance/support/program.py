@@ -9,18 +9,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import resource
 import signal
 from pathlib import Path
 
-from acceptance.support import ledger
+from acceptance.support import deeds, ledger
 from acceptance.support.faults import Armed, Recorder
 from acceptance.support.ledger import say
 from acceptance.support.order import Ask, Order
 from acceptance.support.shapes import SHAPES
 from cloacina.backup import restore
+from cloacina.client import Client
 from cloacina.errors import QueueFull
-from cloacina.model.status import ExecutionStatus
 from cloacina.observe.logs import init_logging
 from cloacina.runner import Runner
 from cloacina.settings import Settings
@@ -31,6 +32,8 @@ def run(order: Order) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     init_logging().addFilter(_say_warnings)
     ledger.use(Path(order.ledger))
+    if order.held:
+        ledger.ledger().wait_at_gate()
     if order.upkeep[:1] == ("restore",):
         _restore(order)
         return
@@ -61,11 +64,16 @@ class _Program:
 
     async def main(self) -> None:
         order = self._order
-        workflows = [shape.workflow for shape in SHAPES.values()]
+        if order.client:
+            await self._submit_only()
+            return
+        new = order.edition == 2
+        workflows = [shape.newer if new and shape.newer else shape.workflow for shape in SHAPES.values()]
         settings = Settings(**order.settings)
         async with Runner(
             order.database, schema=order.schema, workflows=workflows, settings=settings
         ) as runner:
+            ledger.ledger().write("up", os.getpid())
             say("up", runner.id)
             for ask in order.first:
                 await runner.result(await self._submit(runner, ask))
@@ -79,16 +87,22 @@ class _Program:
             say("ending", runner.id)
         say("done")
 
+    async def _submit_only(self) -> None:
+        order, stop = self._order, asyncio.Event()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+        async with Client(order.database, schema=order.schema, settings=Settings(**order.settings)) as client:
+            say("up", "client")
+            if self._fault is not None:
+                self._fault.arm()
+            await self._submit_all(client)
+            say("staying")
+            await stop.wait()
+        say("done")
+
     async def _work(self, runner: Runner) -> None:
         order = self._order
         upkeep = asyncio.create_task(self._upkeep(runner))
-        if order.pace == "at once":
-            await asyncio.gather(*(self._submit(runner, ask) for ask in order.asks))
-        else:
-            for ask in order.asks:
-                execution = await self._submit(runner, ask)
-                if order.pace == "to the end":
-                    await runner.result(execution)
+        await self._submit_all(runner)
         if order.flood:
             await self._flood(runner, order.flood)
         await upkeep
@@ -96,6 +110,20 @@ class _Program:
             say("staying")
             await asyncio.Event().wait()
         await self._finish(runner)
+
+    async def _submit_all(self, desk: Runner | Client) -> None:
+        order = self._order
+        if order.batch:
+            await self._submit_batch(desk, order.batch)
+        if order.pace == "at once":
+            ids = await asyncio.gather(*(self._submit(desk, ask) for ask in order.asks))
+        else:
+            ids = []
+            for ask in order.asks:
+                ids.append(await self._submit(desk, ask))
+                if order.pace == "to the end" and not SHAPES[ask.shape].deed:
+                    await desk.result(ids[-1])
+        await asyncio.gather(*(deeds.do(desk, ask, id) for ask, id in zip(order.asks, ids, strict=True)))
 
     def _listen(self, runner: Runner, work: asyncio.Task[None]) -> None:
         """Stop at SIGTERM, at once at a second one; submit the next of the later asks at SIGUSR1."""
@@ -115,13 +143,23 @@ class _Program:
         await runner.result(await self._submit(runner, next(self._later_asks)))
         say("later", runner.id)
 
-    async def _submit(self, runner: Runner, ask: Ask) -> str:
+    async def _submit(self, runner: Runner | Client, ask: Ask) -> str:
         book = ledger.ledger()
         book.write("ask", ask.number, ask.shape, ask.key or "-")
-        handle = await runner.submit(SHAPES[ask.shape].workflow, {"n": ask.number}, key=ask.key)
+        handle = await runner.submit(ask.shape, {"n": ask.number}, key=ask.key)
         book.write("ack", ask.number, handle.id)
         say("acked", ask.number)
         return handle.id
+
+    async def _submit_batch(self, desk: Runner | Client, asks: tuple[Ask, ...]) -> None:
+        book = ledger.ledger()
+        for ask in asks:
+            book.write("ask", ask.number, ask.shape, "-")
+        book.write("batch", *(ask.number for ask in asks))
+        handles = await desk.submit_many(asks[0].shape, [{"n": ask.number} for ask in asks])
+        for ask, handle in zip(asks, handles, strict=True):
+            book.write("ack", ask.number, handle.id)
+            say("acked", ask.number)
 
     async def _upkeep(self, runner: Runner) -> None:
         for path in self._order.upkeep[1:]:
@@ -140,9 +178,7 @@ class _Program:
         say("taken", sum(taken))
 
     async def _finish(self, runner: Runner) -> None:
-        live = [status for status in ExecutionStatus if not status.terminal]
-        while found := await runner.list(status=live, limit=10_000):
-            await asyncio.gather(*(runner.result(one.id) for one in found))
+        await deeds.see_off(runner)
         reader = runner._engine.means.reader
         while self._order.alone and len(await reader.run(lambda store: store.runners())) > 1:
             await asyncio.sleep(0.02)

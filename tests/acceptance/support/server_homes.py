@@ -67,16 +67,23 @@ _numbers = count(1)
 
 _AUDIT = """
 CREATE TABLE {s}.audit (
-    id BIGINT GENERATED ALWAYS AS IDENTITY, execution TEXT, task TEXT, attempt BIGINT, before TEXT, after TEXT);
+    id BIGINT GENERATED ALWAYS AS IDENTITY, execution TEXT, task TEXT, attempt BIGINT, before TEXT, after TEXT,
+    runner TEXT);
+CREATE FUNCTION {s}.note_runner() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+    INSERT INTO {s}.audit (runner, before, after) VALUES (new.id, old.state, new.state);
+    RETURN NULL; END $$;
 CREATE FUNCTION {s}.note_execution() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
     INSERT INTO {s}.audit (execution, before, after) VALUES (
         CASE TG_OP WHEN 'DELETE' THEN old.id ELSE new.id END,
         CASE TG_OP WHEN 'INSERT' THEN NULL ELSE old.status END, CASE TG_OP WHEN 'DELETE' THEN NULL ELSE new.status END);
     RETURN NULL; END $$;
 CREATE FUNCTION {s}.note_attempt() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-    INSERT INTO {s}.audit (execution, task, attempt, before, after) VALUES (
-        new.execution, new.task, new.attempt, CASE TG_OP WHEN 'INSERT' THEN NULL ELSE old.state END, new.state);
+    INSERT INTO {s}.audit (execution, task, attempt, before, after, runner) VALUES (
+        new.execution, new.task, new.attempt, CASE TG_OP WHEN 'INSERT' THEN NULL ELSE old.state END, new.state,
+        new.runner);
     RETURN NULL; END $$;
+CREATE TRIGGER changed AFTER UPDATE ON {s}.runners
+    FOR EACH ROW WHEN (old.state <> new.state) EXECUTE FUNCTION {s}.note_runner();
 CREATE TRIGGER changed AFTER UPDATE ON {s}.executions
     FOR EACH ROW WHEN (old.status <> new.status) EXECUTE FUNCTION {s}.note_execution();
 CREATE TRIGGER come_or_gone AFTER INSERT OR DELETE ON {s}.executions

@@ -4,40 +4,16 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 from acceptance.support.ledger import ledger, recorded, say
-from cloacina.engine.executors.callbacks import CallbackInfo
+from acceptance.support.scenes import SCENES
+from acceptance.support.shape import SOON, Shape, workflow
 from cloacina.errors import PermanentError
 from cloacina.model.context.context import Context
 from cloacina.model.context.handle import TaskHandle
-from cloacina.model.retry import RetryPolicy
 from cloacina.model.rules import task_failed, task_success
-from cloacina.model.workflow import Workflow
-
-SOON = RetryPolicy(max_attempts=3, initial_delay=0.01, backoff="fixed", jitter=0)
-
-
-class Shape(NamedTuple):
-    """A workflow, the context that an execution of input ``{"n": n}`` ends with, and its tasks' states."""
-
-    workflow: Workflow
-    context: Callable[[int], dict[str, Any]]
-    status: str = "completed"
-    states: Mapping[str, str] = {}
-    """Only tasks that do not complete."""
-
-
-def over(context: Context, info: CallbackInfo) -> None:
-    ledger().write("over", info.execution, info.status)
-    say("over", info.workflow, info.execution)
-
-
-def workflow(name: str, **options: Any) -> Workflow:
-    return Workflow(name, on_success=over, on_failure=over, **options)
-
 
 single = workflow("single")
 
@@ -340,6 +316,7 @@ SHAPES: dict[str, Shape] = {
     ),
     "slow_step": Shape(slow_step, lambda n: {"n": n, "quick": 1, "slow": 2}),
     "deferring": Shape(deferring, lambda n: {"n": n, "waited": ..., "waited too": ...}),
+    **SCENES,
 }
 
 MIXED = ("single", "chain", "diamond", "flaky", "fallback")

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from acceptance.support import check, database
-from acceptance.support.check import Causes
+from acceptance.support.check import Causes, Verdict
 from acceptance.support.child import PATIENCE, Child, Nursery
 from acceptance.support.homes import FileHome, Home
-from acceptance.support.ledger import Gate, read
+from acceptance.support.ledger import Gate, Ledger, read
 from acceptance.support.order import Ask, Fault, Order, Pace
 
 QUICK = {"poll_interval": 0.05}
@@ -74,6 +74,10 @@ class Stage:
         pace: Pace = "in turn",
         flood: int = 0,
         upkeep: tuple[str, ...] = (),
+        client: bool = False,
+        batch: Iterable[Ask] = (),
+        edition: int = 1,
+        held: bool = False,
         **settings: Any,
     ) -> Child:
         """Start a program on this database; see `Order`."""
@@ -88,6 +92,10 @@ class Stage:
             fault,
             None if trace is None else str(trace),
             stay,
+            client,
+            tuple(batch),
+            edition,
+            held,
             alone,
             pace,
             flood,
@@ -147,6 +155,16 @@ class Stage:
         """Check what must hold when all is over."""
         return check.finally_(self.home.read, self.ledger, self.causes)
 
+    def judge(self, *, over: bool) -> Verdict:
+        """Compare the database with the ledger; ``over`` if everything should be."""
+        return check.judge(self.home.read, self.ledger, self.causes if over else None)
+
+    def note(self, kind: str, *words: object) -> None:
+        """Write a line into the ledger."""
+        book = Ledger(self.ledger)
+        book.write(kind, *words)
+        book.close()
+
     def read(self) -> database.Contents:
         """What is committed now."""
         return self.home.read()
@@ -201,14 +219,14 @@ class Theatre:
         finally:
             stage.close()
 
-    def every(self, play: Callable[[int], bool], *, most: int = 500) -> int:
-        """Call ``play`` with 1, 2, 3 and so on, some at the same time, until it answers False.
+    def every(self, play: Callable[[int], bool], *, most: int = 500, at_once: int = AT_ONCE) -> int:
+        """Call ``play`` with 1, 2, 3 and so on, ``at_once`` at the same time, until it answers False.
 
         Returns how many answered True.
         """
-        with ThreadPoolExecutor(AT_ONCE) as pool:
-            for first in range(1, most, AT_ONCE):
-                answers: Sequence[bool] = list(pool.map(play, range(first, first + AT_ONCE)))
+        with ThreadPoolExecutor(at_once) as pool:
+            for first in range(1, most, at_once):
+                answers: Sequence[bool] = list(pool.map(play, range(first, first + at_once)))
                 if not all(answers):
                     return first - 1 + answers.index(False)
         raise AssertionError(f"more than {most} points")
