@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 
 from cloacina import versions
-from cloacina.engine.liveness.server import observer
 from cloacina.engine import machine
+from cloacina.engine.liveness.server import observer
 from cloacina.engine.storage import storage
 from cloacina.engine.storage.backend import ServerBackend
 from cloacina.logic.deaths import Look, Patience, Watch, suspects
