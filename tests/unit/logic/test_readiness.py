@@ -344,3 +344,15 @@ def test_whether_a_task_stands_in_is_asked_with_its_own_view() -> None:
     for i, end in enumerate("fc"):
         standing.states[i], standing.reasons[i] = ENDS[end]
     assert decide(standing, 2) is RUNS
+
+
+def test_a_way_up_that_is_covered_says_nothing_of_the_others() -> None:
+    """t was skipped because of e, s and u. For f, which broke s and u, there is a stand-in, and for s; none for e."""
+    tasks = [Task("e"), Task("f"), Task("s", ("f",)), Task("u", ("f",)), Task("t", ("e", "s", "u"))]
+    tasks += [Task("rf", ("f",), task_failed("f")), Task("rs", ("s",), task_skipped("s"))]
+    standing = Standing(Dag([*tasks, Task("it", ("rf", "rs", "t"))]), lambda i: {})  # type: ignore[arg-type]
+    for i, task in enumerate(tasks):
+        standing.states[i], standing.reasons[i] = ENDS[
+            "f" if task.id in "ef" else "d" if task.id in "stu" else "c"
+        ]
+    assert decide(standing, len(tasks)) is DEPENDENCY_FAILED
