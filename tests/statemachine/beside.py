@@ -23,6 +23,7 @@ from statemachine.ground import NAMES, Any_, input_of
 from statemachine.merging import WRITES
 from statemachine.places import Place
 from statemachine.reality import Reality
+from statemachine.running import note_failure
 from statemachine.shapes import TICK, Shape, built, shapes, successors
 from statemachine.stage import Stage
 
@@ -107,6 +108,7 @@ class BesideMachine(RuleBasedStateMachine):
         self._start()
 
     def teardown(self) -> None:
+        note_failure()
         for side in self.sides:
             side.reality.close()
 

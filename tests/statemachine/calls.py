@@ -155,7 +155,8 @@ class Calls(Ground):
     @rule(desk=Any_, which=Any_, kind=st.sampled_from(["resume", "cancel"]))
     def command_halted(self, desk: int, which: int, kind: str) -> None:
         """The same to one that is paused or parked, of which there are few."""
-        halted = [number for number, one in enumerate(self.world.live) if one.paused or one.parked]
+        parked = [number for number, one in enumerate(self.world.live) if one.parked]
+        halted = parked or [number for number, one in enumerate(self.world.live) if one.paused]
         if not self._seldom():
             self.command(desk, halted[which % len(halted)], kind)
 

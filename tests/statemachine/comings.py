@@ -62,7 +62,9 @@ class Comings(Ground):
             return runner.id
 
         model.id = self.run(self._after_a_look(rebirth))
+        self.world.reborn = model
         self.settle()
+        self.world.reborn = None
 
     @precondition(lambda self: self.place.own and self.real.client is None)
     @rule()

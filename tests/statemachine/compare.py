@@ -86,8 +86,6 @@ class Comparison:
         if one.over and one.finished is None:
             one.finished = self._world.now
             self._happened.append(f"an execution ended: {one.status}")
-            poisoned = any(task.rows[-1].reason == "poisoned" for task in one.tasks.values())
-            self._happened += ["a task was poisoned"] * poisoned
         return one
 
     def _version(self, one: ExecutionModel, row: ExecutionRow) -> None:
@@ -96,7 +94,8 @@ class Comparison:
             taker = [
                 r for r in world.runners.values() if r.has.get(one.shape.name, (None, ""))[1] == row.version
             ]
-            if not taker or world.offering(one) or not _takes(taker[0], one):
+            others = [runner for runner in world.offering(one) if runner is not world.reborn]
+            if not taker or others or not _takes(taker[0], one):
                 raise Differs(f"{short(one)} has become {row}, and nobody might adopt it")
             one.adopt(*taker[0].has[one.shape.name])
             self._happened.append("an execution was adopted by another version")

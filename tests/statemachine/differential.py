@@ -98,6 +98,29 @@ class StoreMachine(RuleBasedStateMachine):
         self.ask("claimable", request)
         self._commit(Group(runner, self.numbers.get(runner, 0) + 1, (), request))
 
+    @rule(
+        runner=RUNNERS,
+        priorities=st.lists(PRIORITIES, min_size=2, max_size=4),
+        limit=st.integers(1, 2),
+        now=TIMES,
+        due=TIMES,
+    )
+    def queue(self, runner: str, priorities: list[int], limit: int, now: int, due: int) -> None:
+        """Some wait, a few are claimed, and the first of these is put off and claimed again when it is due."""
+        ids = [f"q{number}" for number in range(len(priorities))]
+        rows = [
+            NewExecution(id, "wf", "v1", LIVE[0], "{}", None, priority, "[]", None, 0, None)
+            for id, priority in zip(ids, priorities, strict=True)
+        ]
+        self.ask("insert_unowned", rows)
+        request = ClaimRequest((("wf", "v1"),), limit, now)
+        self.claim(runner, request)
+        mine = [row.id for row in self.stored() if row.owner == runner and row.id in ids]
+        for id in mine[:1]:
+            put_off = Progress(id, runner, LIVE[1], None, started=1, wake_at=due)
+            self._commit(Group(runner, self.numbers.get(runner, 0) + 1, (Item(id, progress=put_off),)))
+            self.claim(runner, ClaimRequest((("wf", "v1"),), limit, due))
+
     @rule()
     def commit_again(self) -> None:
         if self.last is not None:

@@ -23,6 +23,7 @@ from statemachine.model import ExecutionModel
 from statemachine.places import Place
 from statemachine.reality import Reality
 from statemachine.rows import Rows
+from statemachine.running import note_failure
 from statemachine.shapes import TICK, Shape, built, shapes, successors
 from statemachine.stage import Stage
 from statemachine.world import RunnerModel, World
@@ -91,6 +92,7 @@ class Ground(RuleBasedStateMachine):
         """Begin with some work."""
 
     def teardown(self) -> None:
+        note_failure()
         if self.reality is None:
             return
         try:

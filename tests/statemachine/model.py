@@ -278,10 +278,6 @@ class ExecutionModel:
         """Whoever drives it decides what follows from where it stands."""
         if self.over or self.parked:
             return
-        late = self.late is not None and self.late <= now
-        if late and not all(task.ended for task in self.tasks.values()):
-            self.close("execution_timeout", ExecutionStatus.FAILED)
-            return
         for shape in self.shape.order:
             task = self.tasks[shape.id]
             if task.state is not TaskState.PENDING or not self.all_ended(shape):
@@ -291,6 +287,10 @@ class ExecutionModel:
                 task.end("skipped", reason)
             elif task.crashes(suspect=True) >= CAP:
                 task.end("failed", "poisoned")
+        late = self.late is not None and self.late <= now
+        if late and not all(task.ended for task in self.tasks.values()):
+            self.close("execution_timeout", ExecutionStatus.FAILED)
+            return
         if (late or not self.paused) and all(task.ended for task in self.tasks.values()):
             self.status, self.owner = self.oracle().outcome()[0], None
 

@@ -49,7 +49,6 @@ NOT_IN_MEMORY: frozenset[str] = frozenset(
         "a parked execution was freed by its version",
         "a suspect waits for another",
         "a suspect was started",
-        "a task was poisoned",
         "an attempt was interrupted: crash",
         "an attempt was interrupted: shutdown",
         "an execution was adopted by another version",

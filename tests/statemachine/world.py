@@ -42,6 +42,8 @@ class World:
     """Every version that was ever registered."""
     waits: dict[int, str] = field(default_factory=dict)
     """Which execution each of those who wait is waiting for."""
+    reborn: RunnerModel | None = None
+    """A runner that was dead for a moment since the last step: others may have used that."""
     queued: set[tuple[str, str]] = field(default_factory=set)
     """Tasks that had an owner and no slot after the last step."""
     unclaimed: set[str] = field(default_factory=set)
