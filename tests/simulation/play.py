@@ -317,7 +317,7 @@ def shown(change: Change) -> str:
 @contextmanager
 def _no_garbage() -> Iterator[None]:
     """Collect what a play leaves behind when it is over: dead processes' code must not run in the middle of another."""
-    gc.collect()
+    gc.freeze()  # what is there already is nobody's garbage meanwhile
     gc.disable()
     before, sys.unraisablehook = sys.unraisablehook, lambda _: None
     try:
@@ -326,8 +326,9 @@ def _no_garbage() -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             gc.enable()
-            while gc.collect():  # what is finalized may leave more behind
-                pass
+            for _ in range(3):  # what is finalized may leave more behind
+                gc.collect()
+            gc.unfreeze()
         sys.unraisablehook = before
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from importlib.metadata import entry_points
 from pathlib import Path
 
 from support.script import Script
@@ -55,13 +56,17 @@ util.find_spec = lambda name, *more: None if name == "pytest_asyncio" else real(
 """
 
 
+LOADED = [] if entry_points(group="pytest11", name="cloacina") else ["-p", "cloacina.testing.plugin"]
+"""How pytest comes by the plugin: by itself, unless the package was installed before it had one."""
+
+
 def test_it_is_an_entry_point() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     assert project["entry-points"]["pytest11"] == {"cloacina": "cloacina.testing.plugin"}
 
 
 def test_fixtures_work_with_pytest_asyncio(script: Script) -> None:
-    plugins = ["-p", "cloacina.testing.plugin", "-p", "no:anyio", "-o", "asyncio_mode=strict"]
+    plugins = [*LOADED, "-p", "no:anyio", "-o", "asyncio_mode=strict"]
     plugins += ["-o", "asyncio_default_fixture_loop_scope=function"]
     mark = "import pytest\n@pytest.mark.asyncio"
     ended = script(SESSION.format(mark=mark, plugins=plugins))
@@ -70,7 +75,7 @@ def test_fixtures_work_with_pytest_asyncio(script: Script) -> None:
 
 
 def test_fixtures_work_with_anyio_where_pytest_asyncio_is_not(script: Script) -> None:
-    plugins = ["-p", "no:asyncio", "-p", "cloacina.testing.plugin"]
+    plugins = ["-p", "no:asyncio", *LOADED]
     mark = 'import pytest\nanyio_backend = pytest.fixture(lambda: "asyncio", name="anyio_backend")\n@pytest.mark.anyio'
     ended = script(WITHOUT_ASYNCIO + SESSION.format(mark=mark, plugins=plugins))
     assert ended.returncode == 0, ended.stdout + ended.stderr
