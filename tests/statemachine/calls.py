@@ -146,7 +146,7 @@ class Calls(Ground):
         one.command(kind)
         if one.owner is not None:
             one.decide(self.world.now)
-        self._note(f"{kind} of one that is {before}")
+        self._note(f"{kind} of one that {'has ended' if before.terminal else f'is {before}'}")
         if kind == "cancel":
             assert status == one.shown_status(), f"{kind} told {status}, and it is {one}"
         self.settle()

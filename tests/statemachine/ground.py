@@ -258,8 +258,8 @@ class Ground(RuleBasedStateMachine):
         """True if so many fit in, False if not, None if a runner may take it without asking."""
         if not self.pending:
             return True
-        assert self.rows is not None
-        waiting = sum(row.owner is None and not row.over for row in self.rows.executions.values())
+        rows = self.real.run(self._agree())  # somebody may have claimed something since the last step
+        waiting = sum(row.owner is None and not row.over for row in rows.executions.values())
         if waiting + more <= self.pending:
             return True
         return None if plain else False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-_STATUSES = ("pending", "running", "paused", "completed", "failed", "cancelled")
+_STANDINGS = ("is pending", "is running", "is paused", "has ended")
 
 SITUATIONS: frozenset[str] = frozenset(
     {
@@ -32,9 +32,9 @@ SITUATIONS: frozenset[str] = frozenset(
         "old executions were pruned",
         "the queue was full",
         *(
-            f"{kind} of one that is {status}"
+            f"{kind} of one that {standing}"
             for kind in ("cancel", "pause", "resume")
-            for status in _STATUSES
+            for standing in _STANDINGS
         ),
     }
 )
@@ -53,8 +53,6 @@ NOT_IN_MEMORY: frozenset[str] = frozenset(
         "an attempt was interrupted: shutdown",
         "an execution was adopted by another version",
         "an execution was parked for its version",
-        "cancel of one that is parked",
-        "resume of one that is parked",
         "runners: 2",
     }
 )

@@ -38,7 +38,7 @@ def test_model_and_reality_agree(
     [
         campaign("memory", 1_000, id="memory"),
         campaign("file", 1_500, id="file"),
-        campaign("postgres", 600, id="postgres"),
+        campaign("postgres", 1_000, id="postgres"),
     ],
 )
 def test_a_long_run_reaches_every_situation(
