@@ -77,7 +77,9 @@ _ALWAYS_TOLD = (TaskState.COMPLETED, TaskState.FAILED, TaskState.SKIPPED)
 class ExecutionResult(msgspec.Struct, frozen=True):
     """A finished (or, from `Runner.get`, a current) execution.
 
-    ``context`` is read-only: the input, and once the execution has ended what its Completed tasks changed.
+    ``context`` is read-only: the input, and once the execution has ended what its Completed tasks changed. (Of one
+    that was cancelled while no runner had it, paused for instance, it is the input alone: to merge the changes of
+    its tasks takes the workflow's code, and nobody was there who has it.)
     ``tasks`` has every task by its id; ``error`` says why the execution failed; ``forked_from`` is the id of the
     execution that it does again in part, with times of what was copied from there.
     """
