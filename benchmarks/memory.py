@@ -2,7 +2,8 @@
 
 The runner's few slots are taken by bodies that wait, so everything submitted after them stays unowned. The
 first 100,000 are not counted: they size the buffers that later ones use again. What is reported is by how much
-the peak grows with 100,000 more.
+the memory held between two submits, in the median, grows with 100,000 more: the C library gives a large buffer back
+to the system or keeps it for the next, as it likes, so that single moments differ by some megabytes.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import gc
 from pathlib import Path
+from statistics import median
 
 from benchmarks.harness.question import Metric, Question, Sample, Setting
 from benchmarks.harness.sizes import INPUT, WAITING
@@ -49,17 +51,17 @@ async def measure(setting: Setting) -> Sample:
         for _ in range(SMALL.window):
             await runner.submit(gate, INPUT)
         await started.wait()
-        before = await peak(runner, gate)
-        return {"bytes": (await peak(runner, gate) - before) / WAITING}
+        before = await held(runner, gate)
+        return {"bytes": (await held(runner, gate) - before) / WAITING}
 
 
-async def peak(runner: Runner, workflow: Workflow) -> int:
-    """Store so many executions, and return the most bytes that the process held between two submits."""
-    most = 0
+async def held(runner: Runner, workflow: Workflow) -> float:
+    """Store so many executions, and return how many bytes the process held between two submits, in the median."""
+    moments = []
     for _ in range(WAITING // AT_ONCE):
         await submit(runner, workflow)
-        most = max(most, resident_bytes())
-    return most
+        moments.append(resident_bytes())
+    return median(moments)
 
 
 async def submit(runner: Runner, workflow: Workflow) -> None:

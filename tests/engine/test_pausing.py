@@ -159,6 +159,22 @@ async def test_an_execution_that_has_nothing_left_to_do_ends_when_it_is_resumed(
         assert (await handle.result()).status is COMPLETED
 
 
+async def test_an_execution_that_has_nothing_left_to_do_is_not_out_of_time() -> None:
+    clock, gate = HandClock(), Gate()
+    workflow = Workflow("one", [task(gate.pass_through, id="it")], timeout=60)
+    async with in_memory(clock=clock) as runner:
+        handle = await runner.submit(workflow)
+        await gate.reached()
+        await handle.pause()
+        gate.open()
+        await until(lambda: handle.id not in runner._engine.life.drivers, "the rest")
+        clock.advance(61)
+        await runner.execute(Workflow("another", [task(gate.pass_through, id="it")]))
+        assert await handle.status() is PAUSED
+        await handle.resume()
+        assert (await handle.result()).status is COMPLETED
+
+
 async def test_a_paused_execution_can_be_cancelled() -> None:
     gate = Gate()
     workflow, ends = two_steps(gate)

@@ -66,7 +66,10 @@ class Conduct:
                 self._attempt(None if old is None else AttemptRow(*old), AttemptRow(*new), name)
 
     def _obeyed(self, command: CommandRow, told: set[str], name: str) -> None:
-        """A command that is removed has taken effect, in the same transaction or before."""
+        """A command that is removed has taken effect, in the same transaction or before.
+
+        If the execution was paused or resumed in it, then at some moment either command was obeyed.
+        """
         if self._calm and self._now() - self._left[command.id] > PATIENCE:
             self._failed(f"{command} was not carried out for {self._now() - self._left[command.id]:.1f}s")
         status = self._referee.executions[command.execution].status
@@ -74,8 +77,8 @@ class Conduct:
             return
         done = {
             "cancel": False,
-            "pause": status == "paused" or "paused" in told,
-            "resume": status != "paused" or "resumed" in told,
+            "pause": status == "paused" or bool(told & {"paused", "resumed"}),
+            "resume": status != "paused" or bool(told & {"paused", "resumed"}),
         }
         if not done[command.kind]:
             self._failed(f"{name} removed {command}, whose execution is {status}")

@@ -199,8 +199,8 @@ class Driver:
             self.settle(attempt, ending, now)
         if self._orders is not None:
             self._orders.write(self, now)
-        if self._cause is not None and self.state.live:
-            self._close(self._cause, now)
+        if self._cause is not None and not self.state.cut_short:
+            self._cut_short(self._cause, now)
         return self.draft.rows
 
     def grant(self, index: int, now: int) -> None:
@@ -316,7 +316,7 @@ class Driver:
         """A paused execution whose bodies have ended needs nobody before it is resumed or out of time."""
         held_back = self._waits is not None and self._waits.held
         if not (self.running or self._endings or self.settling or held_back):
-            self.draft.store_away(deadline_of(self.workflow, self.draft.started))
+            self.draft.store_away(deadline_of(self.workflow, self.draft.started) if self.state.live else None)
 
     def settle(self, attempt: Attempt, ending: Ending, now: int) -> None:
         """Decide what follows from the end of an attempt."""
@@ -347,8 +347,7 @@ class Driver:
             self._follow(found, now)
             return
         state.wait(index, retry_at)
-        self._untimed = self._untimed or []
-        self._untimed.append(index)
+        self._untimed = [*(self._untimed or ()), index]
         task = attempt.task_object
         if attempt.written_off and not task.is_async and not task.overlap:
             self._waits_of().hold(attempt)
@@ -373,7 +372,10 @@ class Driver:
         self.ready.add(index)
         self._host.offer(self, index)
 
-    def _close(self, cause: Reason, now: int) -> None:
+    def _cut_short(self, cause: Reason, now: int) -> None:
+        if not self.state.live and not (self.paused and cause is Reason.CANCELLED):
+            self._cause = None  # nothing is left to cut: its tasks ended in time
+            return
         for ruling in self.state.close(cause):
             attempt = self.running.get(ruling.index)
             if attempt is None:
