@@ -26,7 +26,7 @@ from types import (
 from typing import cast
 
 from cloacina.model.definition.source import Lines, Sources, source_lines
-from cloacina.model.definition.syntax import constant_text, function_text
+from cloacina.model.definition.syntax import constant_text
 
 _CONSTANTS = (type(None), bool, int, float, complex, str, bytes, type(Ellipsis))
 _BUILTINS = (BuiltinFunctionType, MethodDescriptorType, WrapperDescriptorType)
@@ -82,8 +82,7 @@ class Fingerprints:
         if _of_python_itself(function):
             texts = [f"builtin {function.__qualname__}"]
         else:
-            nodes = self._sources.find(code, source_lines(function) if lines is None else lines)
-            texts = [function_text(node) for node in nodes]
+            texts = self._sources.find(code, source_lines(function) if lines is None else lines)
         if not texts:
             self.unversioned = True
             texts = [f"{function.__qualname__} {_bytecode(code)}"]

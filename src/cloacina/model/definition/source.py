@@ -9,7 +9,7 @@ from collections import defaultdict
 from types import CodeType, FunctionType
 from typing import TypeAlias
 
-from cloacina.model.definition.syntax import Function
+from cloacina.model.definition.syntax import Function, function_text
 
 Lines: TypeAlias = list[str]
 
@@ -30,9 +30,10 @@ class Sources:
 
     def __init__(self) -> None:
         self._files: dict[int, tuple[Lines, dict[tuple[str, int], list[Function]]]] = {}
+        self._texts: dict[Function, str] = {}
 
-    def find(self, code: CodeType, lines: Lines) -> list[Function]:
-        """The definitions in ``lines`` that ``code`` can come from: empty if there is none.
+    def find(self, code: CodeType, lines: Lines) -> list[str]:
+        """The definitions in ``lines`` that ``code`` can come from, as canonical text: empty if there is none.
 
         Several only for lambdas with like parameters on one line, which then count as one.
         """
@@ -40,7 +41,13 @@ class Sources:
         if known is None:
             known = self._files[id(lines)] = (lines, _functions(lines))
         found = known[1].get((code.co_name, code.co_firstlineno), ())
-        return [node for node in found if _same_parameters(node, code)]
+        return [self._text(node) for node in found if _same_parameters(node, code)]
+
+    def _text(self, node: Function) -> str:
+        text = self._texts.get(node)
+        if text is None:
+            text = self._texts[node] = function_text(node)
+        return text
 
 
 def _functions(lines: Lines) -> dict[tuple[str, int], list[Function]]:
