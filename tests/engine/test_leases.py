@@ -25,7 +25,7 @@ from cloacina.model.workflow import Workflow
 from cloacina.runner import Runner
 from support.clock import HandClock, turn, until
 from support.runners import LONG, Gate, crashing, in_memory, runner_on
-from support.stores import fails, interfere
+from support.stores import Late, fails, interfere
 
 COMPLETED = ExecutionStatus.COMPLETED
 QUICK: dict[str, Any] = {"lease": 0.06, "loop_block_limit": LONG}
@@ -317,6 +317,28 @@ async def test_no_body_starts_on_a_lease_that_has_passed(
     async with runner_on(tmp_path / "c.db", one(gate.pass_through)) as runner:
         (info,) = await runner.list()
         assert (await runner.result(info.id, timeout=20)).status is COMPLETED
+
+
+async def test_no_body_starts_whose_end_is_being_committed(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate, clock, late = Gate(), HandClock(), Late()
+    gate.open()
+    workflow = Workflow("one", [task(gate.pass_through, id="it")], timeout=60)
+    async with in_memory(clock=clock) as runner:
+        lease = runner._engine.life.lease
+        monkeypatch.setattr(lease, "fresh", lambda: False, raising=False)
+        handle = await runner.submit(workflow)
+        await until(lambda: "a body was not started" in caplog.text)
+        interfere(runner).plan("commit", late)
+        clock.advance(61)  # the execution is out of time
+        await late.reached()
+        monkeypatch.setattr(lease, "fresh", lambda: True, raising=False)
+        clock.advance(60)
+        await turn()
+        late.release()
+        assert (await handle.result()).status is ExecutionStatus.FAILED
+    assert gate.entered == 0
 
 
 @FILES

@@ -160,6 +160,7 @@ class Place:
             if blow.kind in ("freeze", "block"):
                 for one in (process, machine.threads):
                     self._loop.thaw(one)
+                process.excused |= not self._play.disk.reached_by(process)  # it cannot tell what it gave up
             elif blow.kind == "slow":
                 machine.slow = 1.0
             elif blow.kind == "outage":
@@ -185,6 +186,7 @@ class Place:
             machine.slow = 50.0
         elif blow.kind == "outage":
             process.excused |= self._play.plan.on_server  # alone with its outage, it looks dead
+            process.excused |= self._play.just_thawed(process)
             self._play.disk.down.add(process.name)
         elif blow.kind == "cut":
             process.excused = True
@@ -192,6 +194,8 @@ class Place:
         elif blow.kind == "restart":
             self._play.server.restart()
             self._play.disk.outages += 1
+            for one in self._play.runs_in.values():
+                one.excused |= self._play.just_thawed(one)
         elif blow.kind == "unfile" and self.runner is not None and self._folder is not None:
             process.excused = True
             self._folder.joinpath(self.runner._engine.life.runner).unlink(missing_ok=True)

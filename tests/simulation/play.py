@@ -167,12 +167,16 @@ class Play:
                 if table == "runners" and before is not None and after is not None:
                     self._check_death(process, after[0])
 
+    def just_thawed(self, process: Process) -> bool:
+        """True if it may still have to give up a lease that ran out while it was frozen."""
+        return self.loop.time() - process.thawed <= 2 * self.settings.lease
+
     def _check_death(self, by: Process | None, runner: str) -> None:
         """Nobody may declare a runner dead whose process lives and did all that it should."""
         lives = self.runs_in.get(runner)
         if lives is None or lives is by or lives.dead or lives.frozen or lives.excused:
             return
-        if self.loop.time() - lives.thawed > 2 * self.settings.lease:
+        if not self.just_thawed(lives):
             self.broken(f"{by} declared runner {runner} dead, which lives in {lives}")
 
     # From the beginning to the end.

@@ -184,6 +184,7 @@ class Draft:
         reason: Reason | None = None,
     ) -> None:
         """A running attempt ends."""
+        attempt.closed = True
         row = AttemptEnd(
             attempt.execution,
             attempt.task,

@@ -48,7 +48,7 @@ class Attempt:
     """
 
     __slots__ = (
-        "attempt", "context", "courier", "done", "ended", "errands", "execution", "index", "launched", "left", "limit",
+        "attempt", "closed", "context", "courier", "done", "ended", "errands", "execution", "index", "launched", "left", "limit",
         "off", "slot", "started", "stopping", "suspect", "task", "task_object", "timers", "transaction", "work",
         "workflow", "written_off", "yielded",
     )  # fmt: skip
@@ -71,6 +71,8 @@ class Attempt:
         self.launched = False
         """True once its executor has it."""
         self.ended = False
+        self.closed = False
+        """True once its end is decided, though it may not be committed: a body that has not begun never will."""
         self.written_off = False
         """True if its body could not be stopped when the attempt ended."""
         self.left: Callable[[], None] | None = None

@@ -23,7 +23,7 @@ class Starts:
         self._held_back: list[Attempt] = []
 
     def start(self, attempt: Attempt) -> None:
-        """Start a body, now or later; never, if its attempt has ended by then."""
+        """Start a body, now or later; never, if the end of its attempt has been decided by then."""
         if self._lease.fresh():
             self._start(attempt)
             return
@@ -36,7 +36,7 @@ class Starts:
         self._clock.call_later(self._interval, self._look)
 
     def _look(self) -> None:
-        self._held_back = [attempt for attempt in self._held_back if not attempt.ended]
+        self._held_back = [attempt for attempt in self._held_back if not (attempt.ended or attempt.closed)]
         if self._held_back and not self._lease.fresh():
             self._look_later()
             return

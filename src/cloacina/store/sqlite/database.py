@@ -8,24 +8,16 @@ from dataclasses import replace
 from pathlib import Path
 
 from cloacina.errors import StoreError, StoreUnavailable, ValidationError
-from cloacina.model.status import ExecutionStatus, Reason
 from cloacina.store.location import Location
-from cloacina.store.nouns import checkpoints, commands, forks, reads, retention, runners
-from cloacina.store.nouns import versions as version_rows
+from cloacina.store.nouns import reads
 from cloacina.store.nouns.batches import encode
+from cloacina.store.nouns.common import CommonReader, CommonWriter
 from cloacina.store.port import JoiningStore
 from cloacina.store.rows import (
     ClaimRequest,
-    Command,
     ExecutionFilter,
-    Expired,
-    ExpiryLook,
-    Fork,
     Group,
-    InFlight,
     NewExecution,
-    Rewrite,
-    RunnerRow,
     StoredExecution,
 )
 from cloacina.store.sqlite import claims, groups, unowned
@@ -130,11 +122,11 @@ class Database:
         return found.st_size, found.st_mtime_ns
 
 
-class SqliteWriter:
+class SqliteWriter(CommonWriter[Connection]):
     """`WriteStore` on SQLite. Each method is one transaction that takes the write lock at its start."""
 
     def __init__(self, connection: Connection) -> None:
-        self._connection = connection
+        super().__init__(connection)
         self._data_version: int = connection.value("PRAGMA data_version")
 
     def risk_power_loss(self) -> None:
@@ -150,44 +142,11 @@ class SqliteWriter:
     def insert_unowned(self, rows: Sequence[NewExecution]) -> list[StoredExecution | None]:
         return unowned.insert(self._connection, rows)
 
-    def register_runner(self, row: RunnerRow) -> None:
-        runners.register(self._connection, row)
-
-    def register_versions(self, runner: str, versions: Sequence[tuple[str, str, str]], now: int) -> None:
-        version_rows.offer(self._connection, runner, versions, now)
-
-    def rewrite(self, runner: str, rewrites: Sequence[Rewrite], now: int) -> list[str]:
-        return version_rows.rewrite(self._connection, runner, rewrites, now)
-
-    def insert_forks(self, made: Sequence[Fork], once: bool) -> list[str | None]:
-        return forks.insert(self._connection, made, once)
-
-    def recover(self, runner: str, reason: Reason, now: int) -> int:
-        return runners.recover(self._connection, runner, reason, now)
-
-    def free_orphans(self, now: int) -> int:
-        return runners.free_orphans(self._connection, now)
-
-    def send(self, command: Command, *, again: bool = False) -> tuple[ExecutionStatus, bool] | None:
-        return commands.send(self._connection, command, again)
-
-    def missing(self, executions: Sequence[str]) -> list[str]:
-        return reads.missing(self._connection, executions)
-
-    def instance(self) -> str:
-        return reads.instance(self._connection)
-
     def joining(self) -> JoiningStore:
         raise ValidationError(
             f"connection= is for PostgreSQL: the SQLite file {self._connection.location} belongs to the engine, and no "
             "transaction of another connection can be joined; submit once yours is committed"
         )
-
-    def prune(self, executions: Sequence[str]) -> list[str]:
-        return retention.prune(self._connection, executions)
-
-    def forget_runners(self, before: int) -> int:
-        return retention.forget_runners(self._connection, before)
 
     def foreign_change(self) -> bool:
         before, self._data_version = self._data_version, self._connection.value("PRAGMA data_version")
@@ -203,12 +162,12 @@ class SqliteWriter:
         self._connection.close()
 
 
-class SqliteReader:
+class SqliteReader(CommonReader[Connection]):
     """`ReadStore` on SQLite."""
 
     def __init__(self, connection: Connection, *, owned: bool) -> None:
         """``owned``: the connection is closed with the store."""
-        self._connection = connection
+        super().__init__(connection)
         self._owned = owned
 
     def execution(self, id: str) -> StoredExecution | None:
@@ -219,56 +178,6 @@ class SqliteReader:
         with self._connection.snapshot():
             ids = reads.listed_ids(self._connection, filter)
             return load(self._connection, encode(ids), attempts=False)
-
-    def commands(self, runner: str) -> list[Command]:
-        return commands.of_owner(self._connection, runner)
-
-    def checkpoints(self, execution: str, task: str) -> dict[str, str]:
-        return checkpoints.stored(self._connection, execution, task)
-
-    def outstanding(self, command: str) -> bool:
-        return commands.outstanding(self._connection, command)
-
-    def workflows(self) -> list[str]:
-        return version_rows.workflows(self._connection)
-
-    def dag(self, workflow: str, version: str | None) -> tuple[str, str] | None:
-        return version_rows.dag(self._connection, workflow, version)
-
-    def stranded(
-        self, versions: Sequence[tuple[str, str]], known: Sequence[str], limit: int
-    ) -> list[InFlight]:
-        return version_rows.stranded(self._connection, versions, known, limit)
-
-    def in_flight(self, after: str, limit: int) -> list[InFlight]:
-        return version_rows.in_flight(self._connection, after, limit)
-
-    def forks_of(self, executions: Sequence[str]) -> dict[str, str]:
-        return forks.forks_of(self._connection, executions)
-
-    def expired(self, look: ExpiryLook) -> Expired:
-        return retention.expired(self._connection, look)
-
-    def ended(self, ids: Sequence[str]) -> list[str]:
-        return reads.ended(self._connection, ids)
-
-    def pending(self) -> int:
-        return reads.pending(self._connection)
-
-    def next_wake_up(self, versions: Sequence[tuple[str, str]]) -> int | None:
-        return reads.next_wake_up(self._connection, versions)
-
-    def instance(self) -> str:
-        return reads.instance(self._connection)
-
-    def runners(self) -> list[RunnerRow]:
-        return runners.alive(self._connection)
-
-    def versions(self, workflow: str) -> list[str]:
-        return version_rows.versions(self._connection, workflow)
-
-    def offered(self, workflow: str, version: str) -> list[str]:
-        return version_rows.offered(self._connection, workflow, version)
 
     def close(self) -> None:
         if self._owned:
