@@ -48,9 +48,9 @@ class Attempt:
     """
 
     __slots__ = (
-        "attempt", "closed", "context", "courier", "done", "ended", "errands", "execution", "index", "launched", "left", "limit",
-        "off", "slot", "started", "stopping", "suspect", "task", "task_object", "timers", "transaction", "work",
-        "workflow", "written_off", "yielded",
+        "attempt", "closed", "context", "courier", "done", "ended", "errands", "execution", "index", "launched",
+        "left", "limit", "off", "slot", "started", "stopping", "suspect", "task", "task_object", "timers",
+        "transaction", "work", "workflow", "written_off", "yielded",
     )  # fmt: skip
 
     def __init__(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from cloacina.errors import ValidationError
 from cloacina.store.migrations import MIGRATIONS, outdated
 from cloacina.store.nouns import reads
-from cloacina.store.nouns.common import CommonReader, CommonWriter
+from cloacina.store.nouns.stores import CommonReader, CommonWriter
 from cloacina.store.port import JoiningStore
 from cloacina.store.postgres import claims, executions, groups, unowned
 from cloacina.store.postgres.joining.statements import joining

@@ -11,7 +11,7 @@ from cloacina.errors import StoreError, StoreUnavailable, ValidationError
 from cloacina.store.location import Location
 from cloacina.store.nouns import reads
 from cloacina.store.nouns.batches import encode
-from cloacina.store.nouns.common import CommonReader, CommonWriter
+from cloacina.store.nouns.stores import CommonReader, CommonWriter
 from cloacina.store.port import JoiningStore
 from cloacina.store.rows import (
     ClaimRequest,

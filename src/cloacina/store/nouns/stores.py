@@ -1,4 +1,4 @@
-"""What a store does alike on every database: each call is passed on to the noun that it is about."""
+"""The stores, as far as they are alike on every database: each call goes to the noun that it is about."""
 
 from __future__ import annotations
 
