@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from functools import partial
 
 import pytest
 
+from cloacina.engine.executors.threads import BodyThreads
 from cloacina.model.context.context import Context
 from cloacina.model.retry import RetryPolicy
 from cloacina.model.status import ExecutionStatus
@@ -147,6 +149,51 @@ async def test_a_thread_that_cannot_be_had_fails_the_attempt_and_nothing_else(
         "None",
     ]
     assert len(calls) == 2
+
+
+def test_bodies_wait_for_the_threads_that_there_are(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    held, start = list[threading.Thread](), threading.Thread.start
+
+    def hold(thread: threading.Thread) -> None:
+        if held:
+            raise RuntimeError("can't start new thread")
+        held.append(thread)
+
+    done = list[int]()
+    both = threading.Semaphore(0)
+
+    def work(number: int) -> None:
+        done.append(number)
+        both.release()
+
+    threads = BodyThreads()
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", hold)
+        for number in (1, 2):
+            threads.start(partial(work, number))
+        start(held[0])
+        for _ in range(2):
+            assert both.acquire(timeout=20)
+    assert done == [1, 2]
+    assert "no more threads" in caplog.text
+    threads.close()
+    held[0].join(20)
+    assert not held[0].is_alive()
+
+
+def test_bodies_that_block_have_a_thread_each() -> None:
+    threads, together = BodyThreads(), threading.Barrier(33)
+
+    def meet() -> None:
+        together.wait(20)
+
+    for _ in range(3):
+        for _ in range(32):
+            threads.start(meet)
+        meet()
+    threads.close()
 
 
 async def test_idle_threads_are_used_again() -> None:

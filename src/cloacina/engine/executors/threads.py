@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextvars
 import threading
+from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from queue import SimpleQueue
 
@@ -79,37 +81,87 @@ class ThreadExecutor:
 
 
 class BodyThreads:
-    """As many daemon threads as there are ``def`` bodies at once; idle ones are used again."""
+    """As many daemon threads as there are ``def`` bodies at once; idle ones are used again.
+
+    Threads wake one another, one at a time: whoever takes a body while more are waiting wakes the next thread first.
+    So bodies that block have a thread each, and of short ones a thread that is awake does many, without the
+    others fighting for the interpreter.
+    """
 
     def __init__(self) -> None:
-        self._work: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._work: deque[Callable[[], None]] = deque()
+        self._bell: SimpleQueue[None] = SimpleQueue()
+        """Each entry wakes one idle thread."""
+        self._lock = threading.Lock()
+        self._waking = False
+        """True from the ring, or the start, of a thread until it looks for work."""
         self._idle = 0
         self._threads = 0
-        self._lock = threading.Lock()
         self._closed = False
 
     def start(self, work: Callable[[], None]) -> None:
         """Run ``work``, which must not raise, on a thread at once. Raises `RuntimeError` if there can be none."""
         if self._closed:
             raise RunnerClosed("the runner's threads have been closed")
-        with self._lock:
-            spare = self._idle > 0
-            if spare:
-                self._idle -= 1
-        if not spare:
-            name = f"cloacina-body-{self._threads + 1}"
-            threading.Thread(target=self._serve, name=name, daemon=True).start()
-            self._threads += 1
-        self._work.put(work)
+        self._work.append(work)
+        try:
+            self._wake_one()
+        except RuntimeError:
+            with suppress(ValueError):  # some thread has come free, and it
+                self._work.remove(work)
+                raise
 
     def close(self) -> None:
         """Let idle threads end, and busy ones after what they do now."""
         self._closed = True
         for _ in range(self._threads):
-            self._work.put(None)
+            self._bell.put(None)
+
+    def _wake_one(self) -> None:
+        """Let one more thread look for work, unless one is about to."""
+        with self._lock:
+            if self._waking or not self._work:
+                return
+            self._waking = True
+            spare = self._idle > 0
+            if spare:
+                self._idle -= 1
+            else:
+                self._threads += 1
+        if spare:
+            self._bell.put(None)
+            return
+        try:
+            threading.Thread(target=self._serve, name=f"cloacina-body-{self._threads}", daemon=True).start()
+        except RuntimeError:
+            with self._lock:
+                self._waking = False
+                self._threads -= 1
+            raise
 
     def _serve(self) -> None:
-        while (work := self._work.get()) is not None:
+        self._waking = False
+        while True:
+            try:
+                work = self._work.popleft()
+            except IndexError:
+                if not self._rest():
+                    return
+                continue
+            try:
+                self._wake_one()
+            except RuntimeError as error:
+                log.error("there can be no more threads: bodies wait for those that there are: %s", error)
             work()
-            with self._lock:
-                self._idle += 1
+
+    def _rest(self) -> bool:
+        """Wait to be woken; false if that is for ever."""
+        with self._lock:
+            if self._work:
+                return True
+            if self._closed:
+                return False
+            self._idle += 1
+        self._bell.get()
+        self._waking = False
+        return True
