@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from cloacina.engine.committer import Batch, Written, _write_job
+from cloacina.engine.committer import Batch, WriteJob, Written
 from cloacina.errors import (
     CloacinaError,
     ForeignConnection,
@@ -400,7 +400,7 @@ class Job:
             for id in ids
         )
         request = ClaimRequest((("wf", "v1"),), 10, 100) if claim else None
-        self.job = _write_job(ME, 0, Batch(items, request))
+        self.job = WriteJob(ME, 0, Batch(items, request))
 
     def run(self) -> Written:
         """As the store's thread does: again and again while only time is needed."""

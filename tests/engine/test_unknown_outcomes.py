@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from itertools import count
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cloacina.engine.committer import Batch, _write_job
+from cloacina.engine.committer import Batch, WriteJob
 from cloacina.engine.storage.storage import Storage
-from cloacina.errors import StoreUnavailable
+from cloacina.errors import StoreRefused, StoreUnavailable
 from cloacina.model.status import ExecutionStatus, RunnerState
 from cloacina.store.port import WriteStore
 from cloacina.store.rows import ClaimRequest, Group, Item, NewExecution, RunnerRow, StoredExecution
 from support.runners import MEMORY
 
-FINE, LOST_BEFORE, LOST_AFTER = "fine", "lost before", "lost after"
+T = TypeVar("T")
+FINE, LOST_BEFORE, LOST_AFTER, REFUSED = "fine", "lost before", "lost after", "refused"
 
 
 class LossyStore:
-    """A store of which each answer is fine, or lost before or after the group was written."""
+    """A store of which each answer is fine, lost before or after the group was written, or a refusal without reason."""
 
     def __init__(self, store: WriteStore, answers: list[str]) -> None:
         self._store = store
@@ -33,13 +34,22 @@ class LossyStore:
         return self._store.claimable(request)
 
     def commit(self, group: Group) -> list[StoredExecution]:
+        if self._answers and self._answers[0] == REFUSED and group.items:
+            self._answers.pop(0)
+            raise StoreRefused("says the test")
+        return self._answer(lambda: self._store.commit(group))
+
+    def void(self, runner: str, number: int) -> bool:
+        return self._answer(lambda: self._store.void(runner, number))
+
+    def _answer(self, call: Callable[[], T]) -> T:
         answer = self._answers.pop(0) if self._answers else FINE
         if answer == LOST_BEFORE:
             raise StoreUnavailable("lost before it was written")
-        claimed = self._store.commit(group)
+        result = call()
         if answer == LOST_AFTER:
             raise StoreUnavailable("lost after it was written")
-        return claimed
+        return result
 
 
 @pytest.fixture
@@ -54,7 +64,7 @@ _numbers = count()
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     bad=st.lists(st.booleans(), max_size=5),
-    answers=st.lists(st.sampled_from([FINE, LOST_BEFORE, LOST_AFTER]), max_size=12),
+    answers=st.lists(st.sampled_from([FINE, LOST_BEFORE, LOST_AFTER, REFUSED]), max_size=12),
     claims=st.booleans(),
 )
 def test_every_item_is_written_once_or_refused(
@@ -68,8 +78,8 @@ def test_every_item_is_written_once_or_refused(
     ids = [taken if one else f"{at}good-{position}" for position, one in enumerate(bad)]
     claim = ClaimRequest(((workflow, "1"),), 10, 2) if claims else None
     batch = Batch(tuple(Item(id, new=new(id, runner)) for id in ids), claim)
-    lossy = LossyStore(store, answers)
-    write = _write_job(runner, 0, batch)
+    lossy = LossyStore(store, answers.copy())
+    write = WriteJob(runner, 0, batch)
     for _ in range(30):
         try:
             written = write(lossy)  # type: ignore[arg-type]
@@ -80,9 +90,11 @@ def test_every_item_is_written_once_or_refused(
         pytest.fail("it does not come to an end")
     rows = store._connection.rows("SELECT id, owner FROM executions WHERE id LIKE ?1", (at + "%",))
     wanted = {taken: None, waits: runner if claims else None}
-    wanted |= {id: runner for id in ids if id != taken}
+    wanted |= {id: runner for position, id in enumerate(ids) if position not in written.refused}
     assert dict(rows) == wanted
-    assert set(written.refused) == {position for position, one in enumerate(bad) if one}
+    assert set(written.refused) >= {position for position, one in enumerate(bad) if one}
+    if REFUSED not in answers:
+        assert all(bad[position] for position in written.refused)
     assert (waits in {row.id for row in written.claimed}) == claims
     (number,) = store._connection.row("SELECT group_no FROM runners WHERE id = ?1", (runner,))
     assert number == written.number

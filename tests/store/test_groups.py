@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cloacina.engine.committer import Batch, _write_job
+from cloacina.engine.committer import Batch, WriteJob
 from cloacina.errors import Fenced, StoreRefused, StoreTimeout, StoreUnavailable
 from cloacina.model.status import AttemptState, ExecutionStatus, Reason
 from cloacina.store.rows import Event, Group, Item, StoredAttempt, Verdict
@@ -193,7 +193,7 @@ def test_a_group_that_takes_too_long_twice_is_halved(stores: Stores) -> None:
     slow = StoreTimeout("57014")
     store = Interference(stores.writer)
     store.plan("commit", fails(slow), fails(slow))
-    job = _write_job(ME, 0, Batch((submit("e1"), submit("e2")), None))
+    job = WriteJob(ME, 0, Batch((submit("e1"), submit("e2")), None))
     with pytest.raises(StoreTimeout):
         job(store)  # type: ignore[arg-type]
     written = job(store)  # type: ignore[arg-type]
@@ -206,7 +206,7 @@ def test_a_group_of_unknown_outcome_is_never_halved_for_its_slowness(stores: Sto
     store = Interference(stores.writer)
     lost, slow = unsure(StoreUnavailable("cut")), fails(StoreTimeout("57014"))
     store.plan("commit", lost, slow, slow, slow)
-    job = _write_job(ME, 0, Batch((submit("e1"), submit("e2")), None))
+    job = WriteJob(ME, 0, Batch((submit("e1"), submit("e2")), None))
     for error in (StoreUnavailable, StoreTimeout, StoreTimeout, StoreTimeout):
         with pytest.raises(error):
             job(store)  # type: ignore[arg-type]
@@ -220,10 +220,38 @@ def test_the_number_of_a_group_that_was_given_up_in_doubt_is_never_used_again(st
     stores.writer.insert_unowned([new("e1")])
     store = Interference(stores.writer)
     store.plan("commit", fails(StoreUnavailable("cut")))
-    job = _write_job(ME, 0, Batch((submit("e1"), submit("e2")), None))
+    job = WriteJob(ME, 0, Batch((submit("e1"), submit("e2")), None))
     with pytest.raises(StoreUnavailable):
         job(store)  # type: ignore[arg-type]
     written = job(store)  # type: ignore[arg-type]
     sent = [(group.number, [item.execution for item in group.items]) for group in store.groups]
-    assert sent == [(1, ["e1", "e2"]), (1, ["e1", "e2"]), (1, []), (2, ["e1"]), (2, ["e2"])]
-    assert (written.number, list(written.refused)) == (2, [0])
+    assert sent == [(1, ["e1", "e2"]), (1, ["e1", "e2"]), (3, ["e1"]), (3, ["e2"])]
+    assert (written.number, list(written.refused)) == (3, [0])
+
+
+@pytest.mark.parametrize("answered", [True, False])
+def test_a_group_that_was_stored_in_doubt_is_not_refused_afterwards(stores: Stores, answered: bool) -> None:
+    stores.writer.insert_unowned([new("e3")])
+    store = Interference(stores.writer)
+    store.plan("commit", unsure(StoreUnavailable("cut")), fails(StoreRefused("no such right")))
+    if not answered:
+        store.plan("void", fails(StoreUnavailable("cut")), unsure(StoreUnavailable("cut")))
+    job = WriteJob(ME, 0, Batch((submit("e1"), submit("e2")), claim(10)))
+    for _ in range(1 if answered else 3):
+        with pytest.raises(StoreUnavailable):
+            job(store)  # type: ignore[arg-type]
+    written = job(store)  # type: ignore[arg-type]
+    assert (written.number, written.refused) == (1, {})
+    assert "e3" in {claimed.id for claimed in written.claimed}
+    assert stores.get("e1").owner == stores.get("e2").owner == ME
+
+
+def test_a_void_group_is_never_stored(stores: Stores) -> None:
+    assert stores.writer.void(ME, 1)
+    assert stores.writer.void(ME, 1), "asked again, it is so already"
+    with pytest.raises(Fenced):
+        stores.writer.commit(Group(ME, 1, (submit("e1"),)))
+    stores.writer.commit(Group(ME, 3, (submit("e1"),)))
+    assert not stores.writer.void(ME, 3)
+    with pytest.raises(Fenced):
+        stores.writer.void("nobody", 1)

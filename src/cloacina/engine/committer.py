@@ -3,13 +3,13 @@
 A group is what its runner wants to write at the moment the last one was finished. Its number is the fence:
 the store takes number n only from the runner that wrote n - 1 and is still alive. Content and number stay
 together: a group whose fate is unknown is sent again as it was. One that the store refuses for good is cut
-in half until the item that it cannot take stands alone.
+in half until the item that it cannot take stands alone; if it may have been stored before that, it is made void
+first, or found to be stored.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -101,8 +101,7 @@ class Committer:
         def done(written: Written | None, error: BaseException | None) -> None:
             self._settle(batch, written, error)
 
-        runner, number = self._runner, self._number
-        self._thread.call(_write_job(runner, number, batch), done)
+        self._thread.call(WriteJob(self._runner, self._number, batch), done)
 
     def _settle(self, batch: Batch, written: Written | None, error: BaseException | None) -> None:
         if self.closed:
@@ -128,59 +127,79 @@ class Committer:
         self._idle.set()
 
 
-def _write_job(runner: str, number: int, batch: Batch) -> Callable[[WriteStore], Written]:
-    """The job that writes a batch; run again by its thread, it goes on where it was."""
-    written = Written(number)
-    parts: list[tuple[int, int]] = [(0, len(batch.items))]
-    unknown = False
-    slow = 0  # how often in a row the group took too long
-    spent = False  # True if the next number belongs to a group that was given up: nothing else may have it
+class WriteJob:
+    """Writes a batch. Run again by its thread after an error that a wait can mend, it goes on where it was."""
 
-    def write(store: WriteStore) -> Written:
-        nonlocal unknown, slow, spent
-        if not batch.items and not unknown and batch.claim is not None and not store.claimable(batch.claim):
+    def __init__(self, runner: str, number: int, batch: Batch) -> None:
+        self._runner = runner
+        self._batch = batch
+        self._written = Written(number)
+        self._parts: list[tuple[int, int]] = [(0, len(batch.items))]
+        self._unknown = False
+        """True while the next group may have been stored already, and the answer was lost."""
+        self._doubt: StoreRefused | None = None
+        """Why such a group was refused when it was sent again."""
+        self._slow = 0
+        """How often in a row the group took too long."""
+
+    def __call__(self, store: WriteStore) -> Written:
+        batch, written = self._batch, self._written
+        fresh = not (batch.items or self._unknown or self._doubt)
+        if fresh and batch.claim is not None and not store.claimable(batch.claim):
             return written  # nothing is written where there is nothing to take: else idle runners wake each other
-        while parts or spent:
-            if spent:
-                store.commit(Group(runner, written.number + 1, ()))
-                written.number, spent = written.number + 1, False
-                continue
-            low, high = parts[-1]
-            claim = batch.claim if len(parts) == 1 else None
-            group = Group(runner, written.number + 1, batch.items[low:high], claim)
-            try:
-                claimed = store.commit(group)
-            except StoreUnavailable:
-                unknown = True
-                raise
-            except StoreTimeout:
-                slow += 1
-                if slow < 2 or high - low < 2 or unknown:
-                    raise  # one that was sent before may still take effect as a whole
-                slow = 0
-                _halve(parts, written)
-            except StoreRefused as error:
-                spent, unknown = unknown, False
-                _halve(parts, written, error)
-                if not parts and low < high and batch.claim is not None:
-                    parts.append((high, high))
+        while self._parts:
+            if self._doubt is not None and store.void(self._runner, written.number + 1):
+                written.number += 2
+                self._refuse(self._doubt)
             else:
-                parts.pop()
-                slow, unknown = 0, False
-                written.number += 1
-                written.claimed += claimed
+                self._send(store)
         return written
 
-    return write
+    def _send(self, store: WriteStore) -> None:
+        low, high = self._parts[-1]
+        claim = self._batch.claim if len(self._parts) == 1 else None
+        items = (
+            () if self._doubt else self._batch.items[low:high]
+        )  # in doubt they are stored, as is known by now
+        try:
+            claimed = store.commit(Group(self._runner, self._written.number + 1, items, claim))
+        except StoreUnavailable:
+            self._unknown = True
+            raise
+        except StoreTimeout:
+            self._slow += 1
+            if self._slow < 2 or high - low < 2 or self._unknown or self._doubt:
+                raise  # one that was sent before may still take effect as a whole
+            self._slow = 0
+            self._halve()
+        except StoreRefused as error:
+            if self._doubt:
+                raise
+            if self._unknown:
+                self._doubt = error
+            else:
+                self._refuse(error)
+        else:
+            self._parts.pop()
+            self._slow, self._unknown, self._doubt = 0, False, None
+            self._written.number += 1
+            self._written.claimed += claimed
 
+    def _refuse(self, error: StoreRefused) -> None:
+        """The last part is not stored, and never will be as it is."""
+        self._unknown, self._doubt = False, None
+        low, high = self._parts[-1]
+        self._halve(error)
+        if not self._parts and low < high and self._batch.claim is not None:
+            self._parts.append((high, high))
 
-def _halve(parts: list[tuple[int, int]], written: Written, error: StoreRefused | None = None) -> None:
-    """Put the halves of the last part in its place; an item that stands alone is refused with ``error``."""
-    low, high = parts.pop()
-    if high - low > 1:
-        middle = (low + high) // 2
-        parts += [(middle, high), (low, middle)]
-    elif low == high:
-        written.answered = False
-    elif error is not None:
-        written.refused[low] = error
+    def _halve(self, error: StoreRefused | None = None) -> None:
+        """Put the halves of the last part in its place; an item that stands alone is refused with ``error``."""
+        low, high = self._parts.pop()
+        if high - low > 1:
+            middle = (low + high) // 2
+            self._parts += [(middle, high), (low, middle)]
+        elif low == high:
+            self._written.answered = False
+        elif error is not None:
+            self._written.refused[low] = error

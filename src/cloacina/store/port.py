@@ -42,6 +42,14 @@ class WriteStore(Protocol):
         """
         ...
 
+    def void(self, runner: str, number: int) -> bool:
+        """See to it that the group with ``number``, which may be on its way, is never stored; false if it is already.
+
+        Its number and the next one are used up then, and the same question gets the same answer. Raises `Fenced`
+        as `commit` does.
+        """
+        ...
+
     def claimable(self, request: ClaimRequest) -> bool:
         """True if a commit with this claim would take anything. Writes nothing."""
         ...

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from cloacina.engine.committer import Batch, _write_job
+from cloacina.engine.committer import Batch, WriteJob
 from cloacina.errors import StoreTimeout, StoreUnavailable
 from cloacina.model.status import CommandKind, ExecutionStatus
 from cloacina.store.nouns import commands
@@ -62,7 +62,7 @@ def test_a_claim_that_takes_too_long_to_read_is_read_again_and_its_group_is_not_
     stores.commit(submit("begun"))
     stores.commit(gives_up("begun"))
     batch = Batch((submit("e1", "a"), submit("e2", "a")), claim(9))
-    write, attach = _write_job(ME, stores.number, batch), commands.attach
+    write, attach = WriteJob(ME, stores.number, batch), commands.attach
 
     def slow(*_: object) -> Any:
         raise StoreTimeout("the disk is cold")

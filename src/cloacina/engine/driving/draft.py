@@ -114,10 +114,6 @@ class Draft:
         self._forget()
         return told
 
-    def ended_tasks(self) -> frozenset[str]:
-        """The tasks whose running attempts the item ends."""
-        return frozenset(row.task for row in self._ends or ())
-
     def load(self, stored: StoredExecution, dag: Dag) -> None:
         """Begin again from what is stored."""
         self._origin, self.status, self.started = stored, stored.status, stored.started

@@ -274,13 +274,12 @@ class Driver:
             self._host.offer(self, index)
 
     def refused(self, stored: StoredExecution, ending: Ending) -> None:
-        """Nothing of the item is stored: go back to what is, and let what had ended end so."""
+        """The item is not stored: go back to what is, and let attempts end so that are stored, but do not run."""
         self.settling, self.held = None, False
         if self._orders is not None:
             self._orders.refused()
         if self._wishes is not None:
             self._wishes.refused(ending.error)
-        ended = self.draft.ended_tasks()
         fresh, self._fresh = self._fresh, []
         for attempt in fresh:
             self._host.release(attempt)
@@ -289,7 +288,7 @@ class Driver:
         self.state = ExecutionState(self.workflow, self._host.limits)
         self.restore(stored)
         for attempt in attempts_under_way(stored, self.state.dag):
-            if attempt.task in ended and attempt.index not in self.running:
+            if attempt.index not in self.running:
                 self.running[attempt.index] = attempt
                 self._endings.append((attempt, ending))
 

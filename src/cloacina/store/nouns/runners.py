@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from cloacina.errors import Fenced
 from cloacina.model.status import Reason, RunnerState
 from cloacina.store.nouns import commands, events
 from cloacina.store.nouns.batches import column
@@ -17,6 +18,10 @@ _REGISTER = """
 _LOCK = "SELECT state FROM runners WHERE id = ?1 /*pg FOR UPDATE NOWAIT*/"
 
 _END = "UPDATE runners SET state = ?2 WHERE id = ?1 AND state = 'alive'"
+
+_VOID = "UPDATE runners SET group_no = ?2 + 1 WHERE id = ?1 AND state = 'alive' AND group_no = ?2 - 1"
+
+_GROUP = "SELECT state, group_no FROM runners WHERE id = ?1"
 
 _WITHDRAW = "DELETE FROM runner_workflows WHERE runner = ?1"
 
@@ -53,6 +58,22 @@ def register(session: Session, row: RunnerRow) -> None:
     """See `WriteStore.register_runner`."""
     with session.transaction():
         session.change(_REGISTER, row)
+
+
+def void(session: Session, runner: str, number: int) -> bool:
+    """See `WriteStore.void`."""
+    with session.transaction():
+        session.change(_VOID, (runner, number))
+        row = session.row(_GROUP, (runner,))
+    if row in (("alive", number), ("alive", number + 1)):
+        return row[1] > number
+    raise fenced(runner, number, row)
+
+
+def fenced(runner: str, number: int, row: tuple[object, ...] | None) -> Fenced:
+    """Why a group is refused, from the ``(state, group_no)`` that its runner has, or None if it has no row."""
+    now = "is not registered" if row is None else f"is {row[0]}, its last group was {row[1]}"
+    return Fenced(f"runner {runner} {now}: its group {number} is refused; start a new runner")
 
 
 def recover(session: Session, runner: str, reason: Reason, now: int) -> int:

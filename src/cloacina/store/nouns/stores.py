@@ -31,6 +31,9 @@ class CommonWriter(Generic[S]):
     def register_runner(self, row: RunnerRow) -> None:
         runners.register(self._connection, row)
 
+    def void(self, runner: str, number: int) -> bool:
+        return runners.void(self._connection, runner, number)
+
     def register_versions(self, runner: str, versions: Sequence[tuple[str, str, str]], now: int) -> None:
         version_rows.offer(self._connection, runner, versions, now)
 

@@ -17,8 +17,9 @@ from typing import Any, NamedTuple
 
 import asyncpg
 
-from cloacina.errors import Fenced, StoreBusy, StoreRefused, StoreUnavailable
+from cloacina.errors import StoreBusy, StoreRefused, StoreUnavailable
 from cloacina.store.nouns import commands
+from cloacina.store.nouns.runners import fenced
 from cloacina.store.postgres import claims
 from cloacina.store.postgres.merged import Rows, merged
 from cloacina.store.postgres.server.connection import Connection
@@ -237,8 +238,7 @@ def _refuse_unless_applied(connection: Connection, group: Group) -> None:
     row = connection.row(_RUNNER, (group.runner,))
     if row == ("alive", group.number):
         return
-    now = "is not registered" if row is None else f"is {row[0]}, its last group was {row[1]}"
-    raise Fenced(f"runner {group.runner} {now}: its group {group.number} is refused; start a new runner")
+    raise fenced(group.runner, group.number, row)
 
 
 def _gives_up_alive(item: Item) -> bool:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from cloacina.errors import Fenced
 from cloacina.store.nouns import commands
 from cloacina.store.nouns.batches import Batch, RowKind, Unfit, batches, explained, write
 from cloacina.store.nouns.checkpoints import CHECKPOINTS
 from cloacina.store.nouns.forks import COPIES, FORKS
+from cloacina.store.nouns.runners import fenced
 from cloacina.store.rows import (
     AttemptEnd,
     AttemptStart,
@@ -164,8 +164,7 @@ def _advance(connection: Connection, group: Group) -> bool:
     row = connection.row("SELECT state, group_no FROM runners WHERE id = ?", (group.runner,))
     if row == ("alive", group.number):
         return False
-    now = "is not registered" if row is None else f"is {row[0]}, its last group was {row[1]}"
-    raise Fenced(f"runner {group.runner} {now}: its group {group.number} is refused; start a new runner")
+    raise fenced(group.runner, group.number, row)
 
 
 def _gives_up(item: Item) -> bool:
