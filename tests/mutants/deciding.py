@@ -89,7 +89,10 @@ DECIDING = (
         "number-reused",
         "The number of a group that was given up in doubt is given to another one, which then counts as applied.",
         "engine/committer.py",
-        "            if self._unknown:\n                self._doubt = error\n            else:\n                self._refuse(error)",
+        "            if self._unknown:\n"
+        "                self._doubt = error\n"
+        "            else:\n"
+        "                self._refuse(error)",
         "            self._refuse(error)",
         ("tests/store/test_groups.py", "-k", "in_doubt"),
     ),
