@@ -106,7 +106,7 @@ class Disk:
         except StoreRefused:
             self._happened("a job was refused by the database")
             raise
-        if self.commits == before and name in ("commit", "recover"):
+        if self.commits == before and name in ("commit", "recover", "void"):
             self._happened(f"a {name} changed nothing, since it had been done")
         if hiccup is Hiccup.REPLY_LOST:
             self._happened(f"the reply of {name} was lost")

@@ -24,6 +24,8 @@ SITUATIONS: frozenset[str] = frozenset(
         *(f"the reply of {name} was lost" for name in ("commit", "insert_unowned", "recover", "send")),
         "a commit changed nothing, since it had been done",
         "a recover changed nothing, since it had been done",
+        "a void changed nothing, since it had been done",
+        "a group in doubt was made void",
         "a group of a dead runner was refused",
         "logged: the database does not take part for now, trying again: %s",
         "logged: the store refused what an execution wrote: %s",
