@@ -102,26 +102,30 @@ def failpoint(
 
 
 _turn = threading.Lock()
-_around: dict[tuple[type, str], tuple[Callable[..., Any], list[tuple[Place, Armed]]]] = {}
-"""What stood at each place that is wrapped now, and what is armed there."""
+_around: dict[tuple[type, str], tuple[Callable[..., Any] | None, list[tuple[Place, Armed]]]] = {}
+"""The class's own function at each place that is wrapped now, None if it was inherited, and what is armed there."""
 
 
 def _put(owner: type, place: Place, armed: Armed) -> Callable[[], None]:
     """Arm ``armed`` at one function; what is returned disarms it."""
     where, one = (owner, place.attribute), (place, armed)
     if where not in _around:
-        original = vars(owner)[place.attribute]
-        _around[where] = original, []
+        original = getattr(owner, place.attribute)
+        _around[where] = vars(owner).get(place.attribute), []
         wrap = _wrapped_async if iscoroutinefunction(original) else _wrapped
         setattr(owner, place.attribute, wrap(original, _around[where][1]))
-    original, there = _around[where]
+    own, there = _around[where]
     there.append(one)
 
     def undo() -> None:
         there.remove(one)
-        if not there:
-            del _around[where]
-            setattr(owner, place.attribute, original)
+        if there:
+            return
+        del _around[where]
+        if own is None:
+            delattr(owner, place.attribute)
+        else:
+            setattr(owner, place.attribute, own)
 
     return undo
 
