@@ -148,7 +148,9 @@ def test_the_connection_for_leases_is_killed_again_and_again(stage: Stage, morta
     second = stage.start(stay=True, later=stage.asks(*["single"] * 8), **SLOW)
     second.line("staying")
     for _ in range(8):
-        assert mortal.kill_backends("application_name = 'cloacina lease'") >= 2
+        killed = 0
+        while killed < 2:  # one of them may not be back yet from the last time
+            killed += mortal.kill_backends("application_name = 'cloacina lease'")
         second.signal(signal.SIGUSR1)
         second.line("later")
     stage.open_gate()
