@@ -91,6 +91,8 @@ class Referee:
             return after.id
         if before.over and before != after:
             self._failed(f"{name} changed an execution that had ended: {before} to {after}")
+        if after.status in ("paused", "parked"):
+            self._set_aside.add(after.id)  # perhaps for a moment within this transaction only
         if before.status != after.status:
             self._moved(ExecutionStatus(before.status), ExecutionStatus(after.status), after)
             if after.status == "parked":
@@ -236,9 +238,7 @@ class Referee:
             self._failed(f"after {name} {execution} has ended, and only {over} of its tasks have: {tasks}")
         if execution.over and execution.owner is not None:
             self._failed(f"after {name} {execution} has ended and has an owner")
-        if execution.status in ("paused", "parked"):
-            self._set_aside.add(id)
-        elif not execution.over and over == len(workflow.dag.ids) and id not in self._set_aside:
+        if not execution.over and over == len(workflow.dag.ids) and id not in self._set_aside:
             self._failed(f"after {name} {execution} has not ended, and all its tasks have")
 
     def _moved(

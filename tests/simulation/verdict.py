@@ -14,7 +14,10 @@ from unit.logic.oracle import Dag, Oracle, Task
 if TYPE_CHECKING:
     from simulation.play import Play
 
-NOT_STORED_AS_STOPPED = "logged: the runner could not be stored as stopped; others will find it dead: %s"
+LEFT_ALIVE = (
+    "logged: the runner could not be stored as stopped; others will find it dead: %s",
+    "logged: the engine stops: %s",
+)
 ENDED_EARLY = {Reason.CANCELLED, Reason.EXECUTION_TIMEOUT}
 
 
@@ -22,7 +25,9 @@ def final_verdict(play: Play) -> None:
     """Tell ``play`` of every promise that was not kept."""
     referee = play.referee
     alive = [runner for runner in referee.runners.values() if runner.state == "alive"]
-    if len(alive) > play.report.situations[NOT_STORED_AS_STOPPED]:  # nobody is left who could find it dead
+    if len(alive) > sum(
+        play.report.situations[name] for name in LEFT_ALIVE
+    ):  # nobody is left to find them dead
         play.broken(f"still alive: {alive}")
     if referee.commands:
         play.broken(f"commands are left over: {list(referee.commands.values())}")
