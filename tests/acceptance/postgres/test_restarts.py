@@ -37,7 +37,7 @@ def test_a_server_that_comes_back_costs_nothing(
         harm(mortal, rng)
         harmed += 1
         stage.wait_for_progress()
-    assert harmed > times / 2, "the work was over too early"
+    assert harmed >= times / 2, "the work was over too early"
     for program in others:
         program.line("staying")
     assert steady.wait(PATIENCE * times) == 0, steady.tail()
