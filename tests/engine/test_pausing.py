@@ -16,6 +16,7 @@ from cloacina.model.task import task
 from cloacina.model.workflow import Workflow
 from support.clock import HandClock, turn, until
 from support.runners import Gate, crashing, in_memory, runner_on
+from support.stores import interfere
 
 COMPLETED, FAILED, CANCELLED = ExecutionStatus.COMPLETED, ExecutionStatus.FAILED, ExecutionStatus.CANCELLED
 PAUSED, RUNNING, PENDING = ExecutionStatus.PAUSED, ExecutionStatus.RUNNING, ExecutionStatus.PENDING
@@ -173,6 +174,26 @@ async def test_an_execution_that_has_nothing_left_to_do_is_not_out_of_time() -> 
         assert await handle.status() is PAUSED
         await handle.resume()
         assert (await handle.result()).status is COMPLETED
+
+
+async def test_a_cancel_that_meets_the_last_end_of_a_paused_execution_cancels_it() -> None:
+    gate, other = Gate(), Gate()
+    other.open()
+    async with in_memory() as runner:
+        handle = await runner.submit(Workflow("one", [task(gate.pass_through, id="it")]))
+        await gate.reached()
+        await handle.pause()
+        held = interfere(runner).hold("commit")
+        beside = asyncio.ensure_future(runner.execute(Workflow("two", [task(other.pass_through, id="it")])))
+        await held.reached()
+        gate.open()
+        cancelling = asyncio.ensure_future(handle.cancel())
+        await turn()
+        held.release()
+        assert await cancelling is CANCELLED
+        result = await handle.result()
+        assert (result.status, result.tasks["it"].state) == (CANCELLED, "completed")
+        await beside
 
 
 async def test_a_paused_execution_can_be_cancelled() -> None:

@@ -15,7 +15,7 @@ from cloacina.model.workflow import Workflow
 from simulation.bodies import written
 from simulation.disk import Change
 from simulation.plan import Plan
-from simulation.rows import AttemptRow, CommandRow, ExecutionRow
+from support.rows import AttemptRow, CommandRow, ExecutionRow
 
 if TYPE_CHECKING:
     from simulation.referee import Referee

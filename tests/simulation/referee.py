@@ -14,7 +14,7 @@ from cloacina.model.status import AttemptState, ExecutionStatus, check_move
 from cloacina.model.workflow import Workflow
 from simulation.disk import Change
 from simulation.loop import Process
-from simulation.rows import AttemptRow, CommandRow, ExecutionRow, RunnerRow
+from support.rows import AttemptRow, CommandRow, ExecutionRow, RunnerRow
 
 if TYPE_CHECKING:
     from simulation.conduct import Conduct

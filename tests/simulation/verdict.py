@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from cloacina.model.status import Reason
 from simulation.bodies import written
 from simulation.referee import last_states
-from simulation.rows import AttemptRow, ExecutionRow
+from support.rows import AttemptRow, ExecutionRow
 from unit.logic.oracle import Dag, Oracle, Task
 
 if TYPE_CHECKING:

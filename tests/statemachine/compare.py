@@ -9,10 +9,11 @@ from copy import deepcopy
 from cloacina.model.status import ExecutionStatus, TaskState
 from statemachine.merging import Json
 from statemachine.model import ExecutionModel, TaskModel
-from statemachine.rows import AttemptRow, ExecutionRow, Rows
+from statemachine.rows import Rows
 from statemachine.shapes import TICK
 from statemachine.stage import Place
 from statemachine.world import RunnerModel, World, is_suspect, short
+from support.rows import AttemptRow, ExecutionRow
 
 
 class Differs(Exception):

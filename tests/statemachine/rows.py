@@ -1,4 +1,4 @@
-"""The rows of a database, read as they are."""
+"""The rows of a database at one moment, read as they are."""
 
 from __future__ import annotations
 
@@ -6,43 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-
-class ExecutionRow(NamedTuple):
-    id: str
-    workflow: str
-    version: str
-    status: str
-    input: str
-    result: str | None
-    key: str | None
-    priority: int
-    tags: str
-    owner: str | None
-    forked_from: str | None
-    created: int
-    started: int | None
-    finished: int | None
-    wake_at: int | None
-    error: str | None
-
-    @property
-    def over(self) -> bool:
-        return self.status in ("completed", "failed", "cancelled")
-
-
-class AttemptRow(NamedTuple):
-    execution: str
-    task: str
-    attempt: int
-    state: str
-    runner: str | None
-    started: int | None
-    finished: int | None
-    retry_at: int | None
-    delta: str | None
-    error: str | None
-    reason: str | None
-    suspect: int
+from support.rows import AttemptRow, CommandRow, ExecutionRow, RunnerRow
 
 
 class NoteRow(NamedTuple):
@@ -50,18 +14,6 @@ class NoteRow(NamedTuple):
     task: str
     name: str
     value: str
-
-
-class CommandRow(NamedTuple):
-    id: str
-    execution: str
-    kind: str
-    sent: int
-
-
-class RunnerRow(NamedTuple):
-    id: str
-    state: str
 
 
 @dataclass(frozen=True)
@@ -96,7 +48,7 @@ class Rows:
             attempts,
             notes,
             found[CommandRow],
-            dict(found[RunnerRow]),
+            {row.id: row.state for row in found[RunnerRow]},
         )
 
 

@@ -151,7 +151,11 @@ class BodyThreads:
             try:
                 self._wake_one()
             except RuntimeError as error:
-                log.error("there can be no more threads: bodies wait for those that there are: %s", error)
+                log.error(
+                    "there can be no more threads, and bodies wait for those that there are: raise the system's limit, "
+                    "or lower Settings(thread_slots=): %s",
+                    error,
+                )
             work()
 
     def _rest(self) -> bool:

@@ -1,4 +1,4 @@
-"""The rows of the tables that the referee looks at, in the order of their columns."""
+"""The rows of the tables, as the database has them, in the order of their columns."""
 
 from __future__ import annotations
 
