@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import psycopg
 import pytest
 
 from cloacina.engine.committer import Batch, WriteJob
@@ -92,6 +94,29 @@ def test_a_group_that_comes_again_settles_nothing_under_the_next_owner(stores: S
     assert rows(stores, "SELECT status, owner FROM executions") == [("running", OTHER)]
     assert rows(stores, "SELECT attempt, state FROM attempts ORDER BY 1") == [(1, "failed"), (2, "running")]
     assert rows(stores, "SELECT id FROM commands") == [("c1",)], "its owner obeys it"
+
+
+@pytest.mark.parametrize("stored", [True, False])
+def test_a_group_that_is_on_its_way_is_waited_for_before_it_is_void(
+    stores: Stores, postgres: PostgresServer, schema: str, stored: bool
+) -> None:
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE %s"
+    with (
+        psycopg.connect(postgres.url()) as group,
+        psycopg.connect(postgres.url(), autocommit=True) as looking,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        group.execute(f"UPDATE {schema}.runners SET group_no = 1 WHERE id = '{ME}'".encode())
+
+        def end_it() -> None:
+            while looking.execute(waiting, [f"%{schema}%group_no%"]).fetchone() == (0,):
+                pass
+            group.commit() if stored else group.rollback()
+
+        ended = pool.submit(end_it)
+        assert stores.writer.void(ME, 1) is not stored
+        ended.result()
+    assert rows(stores, f"SELECT group_no FROM runners WHERE id = '{ME}'") == [(1 if stored else 2,)]
 
 
 def test_what_is_set_aside_as_it_is_claimed_commits_no_half_of_the_group(
