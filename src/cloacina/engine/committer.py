@@ -158,9 +158,8 @@ class WriteJob:
     def _send(self, store: WriteStore) -> None:
         low, high = self._parts[-1]
         claim = self._batch.claim if len(self._parts) == 1 else None
-        items = (
-            () if self._doubt else self._batch.items[low:high]
-        )  # in doubt they are stored, as is known by now
+        # In doubt, and not void, the items are stored: only the answer is wanted.
+        items = () if self._doubt else self._batch.items[low:high]
         try:
             claimed = store.commit(Group(self._runner, self._written.number + 1, items, claim))
         except StoreUnavailable:
